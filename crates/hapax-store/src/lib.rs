@@ -1,0 +1,29 @@
+//! Sealed objects, the catalog, and the protocol by which bytes become durable and visible.
+//!
+//! Two stores, each behind one narrow door: *objects* hold large, immutable, sealed bytes; the *catalog* holds
+//! everything that has a name, a state or a reference. Only a committed catalog row makes anything visible.
+//! This crate knows nothing of HTTP.
+//!
+//! ```text
+//!   bytes --> intake --(hash, seal)--> object --(sync)--> committer --(one transaction)--> catalog
+//!   bytes <-- content <--(authenticate)-- object          <--(snapshot)-----------------   catalog
+//! ```
+//!
+//! The modules, bottom-up; a module uses only modules listed above it:
+
+/// Time that jumps cannot fool.
+pub mod clock;
+/// The seam under everything but SQLite: the real disk, and one that fails on purpose.
+pub mod disk;
+/// Every error of this crate, and what a caller should do about it.
+pub mod error;
+/// The key ring, and wrapping by the master key.
+pub mod key;
+/// The only place that joins paths inside the data directory.
+pub mod layout;
+/// The door to objects: one contract, its stores.
+pub mod object;
+/// Sealing and opening: segments of objects, and small values.
+pub mod seal;
+/// Sealed objects: header, stride arithmetic, writer and reader.
+pub mod sealed;
