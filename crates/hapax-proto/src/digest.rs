@@ -10,6 +10,9 @@
 //!
 //! [`FileHash`] is the BLAKE3 of a whole file as a type of its own, because an identity, a tree's root and a
 //! prefix digest are always BLAKE3; [`Digest`] is for the places where the algorithm is a choice.
+//!
+//! [`FileHash`]: crate::digest::FileHash
+//! [`Digest`]: crate::digest::Digest
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -26,10 +26,15 @@
 //!   tail                              bytes            1 byte to one whole SEGMENT, still open
 //! ```
 //!
-//! Two facts shape the API. A subtree's value and the hash of a file that consists of just this subtree differ:
-//! BLAKE3 marks the root. So a [`PartValue`] never is a [`FileHash`], and a file of one part has both. And
-//! what is merged cannot be the root any more. So the last group of a part, and the last part of a [`Frontier`],
+//! Two facts shape the API. The value of a subtree is not the hash of a file that consists of just its bytes:
+//! BLAKE3 marks the root. So a [`PartValue`] never is a [`FileHash`], and a file of one part has both. And what
+//! is merged cannot become the root any more. So the last group of a part, and the last part of a [`Frontier`],
 //! stay unmerged until something follows: the hash of the prefix can be told at any moment.
+//!
+//! [`SEGMENT`]: crate::tree::SEGMENT
+//! [`PartValue`]: crate::tree::PartValue
+//! [`FileHash`]: crate::digest::FileHash
+//! [`Frontier`]: crate::tree::Frontier
 
 mod peaks;
 
@@ -127,8 +132,8 @@ impl fmt::Display for PartNumber {
 
 /// The BLAKE3 chaining value of one part as a subtree that is not the root.
 ///
-/// It is bound to the part's offset: the same bytes elsewhere have another value. It is no digest of the part's
-/// bytes that any other tool prints, and no [`FileHash`](crate::digest::FileHash), not even that of a file of one part.
+/// It is bound to the part's offset: the same bytes elsewhere have another value. It is no digest that any other
+/// tool prints, and no [`FileHash`](crate::digest::FileHash), not even that of a file of one part.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartValue([u8; 32]);
 

@@ -17,12 +17,15 @@ pub(super) fn bytes(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Draws a length in bytes of up to so many groups, as often as not within two bytes of a group's border.
+/// Draws a length in bytes of up to so many groups: anywhere, or within two bytes of a group's or part's border.
 pub(super) fn length_near_borders(groups_max: usize) -> impl Strategy<Value = usize> {
     const GROUP: usize = 64 * 1024;
-    let near =
-        (0..=groups_max, 0..5usize).prop_map(|(border, around)| (border * GROUP + around).saturating_sub(2));
-    prop_oneof![near, 0..=groups_max * GROUP].prop_map(move |length| length.min(groups_max * GROUP))
+    const GROUPS_PER_PART: usize = 256;
+    let near = |border: usize| (0..5usize).prop_map(move |around| (border + around).saturating_sub(2));
+    let group = (0..=groups_max).prop_flat_map(move |group| near(group * GROUP));
+    let part =
+        (0..=groups_max / GROUPS_PER_PART).prop_flat_map(move |part| near(part * GROUPS_PER_PART * GROUP));
+    prop_oneof![group, part, 0..=groups_max * GROUP].prop_map(move |length| length.min(groups_max * GROUP))
 }
 
 /// Returns the value of `bytes` as a subtree that begins at `offset`, or `None` if there are none.

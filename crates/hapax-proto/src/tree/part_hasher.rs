@@ -53,7 +53,8 @@ impl PartHasher {
         Self { part, closed: Peaks::default(), open: open_at(part.start()) }
     }
 
-    /// Goes on where [`state`](Self::state) was taken; `tail` are the last [`tail_length`](Self::tail_length) bytes hashed then.
+    /// Goes on where [`state`](Self::state) was taken; `tail` are the bytes hashed behind the closed groups, as
+    /// many as [`tail_length`](Self::tail_length) said.
     ///
     /// # Errors
     /// [`BadTail`] if the tail is longer than a group, or is empty although groups are closed. Whether the state

@@ -72,6 +72,9 @@ impl ProvenParts {
     }
 
     /// Tells whether what was hashed is that part of the file: all of it, and nothing else.
+    ///
+    /// The length is compared too, because a size is only as true as who told it: values of the last part do not
+    /// show how long it is.
     pub fn proves(&self, hashed: &PartHasher) -> bool {
         let whole =
             hashed.part().span(self.identity.size).is_some_and(|span| span.length() == hashed.length());
@@ -174,6 +177,8 @@ mod tests {
         check(&long, 0, second, false);
         check(&long, 2, second, false);
 
+        let wrong_size = Identity { size: Length::of(&second[..999]), ..Identity::of(second) };
+        check(&ProvenParts::prove(wrong_size, Vec::new()).unwrap(), 0, second, false);
         let short = ProvenParts::prove(Identity::of(second), Vec::new()).unwrap();
         check(&short, 0, second, true);
         check(&short, 0, &flipped, false);
