@@ -6,37 +6,37 @@
 //!
 //! The modules, bottom-up; a module uses only modules listed above it:
 
-/// The only authorisation: `decide_access`.
-pub mod access;
-/// Instant upload: the ladder of a claim.
-pub mod claim;
-/// The wire dialects of the upload resource.
-pub mod dialect;
+/// Byte numbers: offsets, lengths, spans, and the only arithmetic on them.
+pub mod span;
+/// Entry names and paths: parsing, rules, safe base names.
+pub mod name;
 /// Digest algorithms, values, incremental hashing, and the fields of RFC 9530.
 pub mod digest;
+/// The BLAKE3 hash tree over parts: subtree values, open states, roots.
+pub mod tree;
+/// Every error on the wire: name, status, advice.
+pub mod problem;
+/// Entity tags and dates as validators (RFC 9110 §8.8).
+pub mod validator;
+/// Conditional requests (RFC 9110 §13).
+pub mod precondition;
+/// The `Range` field (RFC 9110 §14).
+pub mod range;
 /// `Content-Disposition` for downloads (RFC 6266, RFC 8187).
 pub mod disposition;
 /// What answers a GET or HEAD: `decide_get`.
 pub mod download;
-/// Entry names and paths: parsing, rules, safe base names.
-pub mod name;
 /// The client's side of a ranged download: `decide_response`.
 pub mod pin;
-/// Conditional requests (RFC 9110 §13).
-pub mod precondition;
-/// Every error on the wire: name, status, advice.
-pub mod problem;
-/// The `Range` field (RFC 9110 §14).
-pub mod range;
-/// What a client sends next, from its checkpoint, its source and the server's status.
-pub mod resume;
-/// How long to wait before the next attempt, and when to stop.
-pub mod retry;
-/// Byte numbers: offsets, lengths, spans, and the only arithmetic on them.
-pub mod span;
-/// The BLAKE3 hash tree over parts: subtree values, open states, roots.
-pub mod tree;
+/// The only authorisation: `decide_access`.
+pub mod access;
 /// The upload machine: create, store, finish.
 pub mod upload;
-/// Entity tags and dates as validators (RFC 9110 §8.8).
-pub mod validator;
+/// The wire dialects of the upload resource.
+pub mod dialect;
+/// Instant upload: the ladder of a claim.
+pub mod claim;
+/// How long to wait before the next attempt, and when to stop.
+pub mod retry;
+/// What a client sends next, from its checkpoint, its source and the server's status.
+pub mod resume;
