@@ -1,2 +1,48 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: the checks and chores of the workspace that are no tests.
+//!
+//! Owns the command line only; each command is one module. It never ships, and nothing else depends on it.
+//!
+//! The modules, bottom-up; a module uses only modules listed above it:
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a terminal program: printing is how it answers the person who typed the command"
+)]
+
+/// The files of the workspace as values, and where it is.
+mod workspace;
+
+/// The parts of the documentation that are printed from code.
+mod docs;
+
+/// The house rules that neither rustc nor clippy knows.
+mod tidy;
+
+/// Everything but the tests that a change must pass.
+mod ci;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Checks and chores of the hapax workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Runs formatting, lints, tidy, the dependency rules and the documentation build; no tests.
+    Ci,
+    /// Checks the house rules; prints one line per finding.
+    Tidy,
+    /// Rewrites the documentation that is printed from code.
+    Docs,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let command = Command::parse();
+    let root = workspace::root()?;
+    match command {
+        Command::Ci => ci::run(&root),
+        Command::Tidy => tidy::run(&root),
+        Command::Docs => docs::run(&root).map(|()| ExitCode::SUCCESS),
+    }
+}
