@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test, after installing what the tests need and saying so. Works from any directory, reads no input.
-# Arguments go to the test runner: `./test.sh -p hapax-proto`, `./test.sh span`.
+# Arguments go to the test runner: `./test.sh span` runs the tests with `span` in their name.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 exec </dev/null
