@@ -1,1 +1,180 @@
-//! (to be written)
+//! Every error of this crate, and what a caller should do about it. Owns the words; never decides an answer on
+//! the wire: that is the server's table of problems.
+
+use std::{io, path::Path};
+
+/// What went wrong in storage.
+///
+/// `Display` tells this level only; [`std::error::Error::source`] keeps the cause. The texts name internal paths
+/// and belong into logs, never into an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk refused or failed an operation.
+    #[error("could not {doing} {what}")]
+    Disk {
+        /// What was tried, as a verb: "sync", "create".
+        doing: &'static str,
+        /// What it was tried on.
+        what: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{what} is damaged: {why}")]
+    Corrupt {
+        /// What is damaged, as precisely as known.
+        what: String,
+        /// How that was noticed.
+        why: &'static str,
+    },
+    /// An object that should be there is not.
+    #[error("object {name} is missing")]
+    MissingObject {
+        /// The directory and id that were asked for.
+        name: String,
+    },
+    /// An object without a byte was to be stored. Nothing is an extent of no bytes, so that is a mistake upstream.
+    #[error("object {name} would be empty")]
+    EmptyObject {
+        /// The directory and id it would have had.
+        name: String,
+    },
+    /// The key ring is whole, but this master key does not open it.
+    #[error("the master key does not open this key ring")]
+    WrongKey,
+    /// A key file cannot be used as it is.
+    #[error("key file {path}: {why}")]
+    KeyFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it, and what would be right.
+        why: &'static str,
+    },
+    /// The data directory has a format this program does not know.
+    #[error("the data directory has format {found}, this program knows format {supported}")]
+    Format {
+        /// What the format file says.
+        found: String,
+        /// The one format this program reads and writes.
+        supported: u32,
+    },
+    /// The directory is neither empty nor a data directory of hapax.
+    #[error("{dir} is not empty and is not a data directory of hapax")]
+    ForeignDirectory {
+        /// The directory.
+        dir: String,
+    },
+    /// Another process holds the data directory.
+    #[error("{dir} is in use by another process")]
+    Locked {
+        /// The data directory.
+        dir: String,
+    },
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    Randomness(#[source] getrandom::Error),
+}
+
+/// The kind of an error: what storage as a whole does about it (rule R7 of the storage design).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// No space, or no quota on the file system. Passes when something is removed.
+    Full,
+    /// Somebody else holds what is needed. Passes by itself.
+    Busy,
+    /// The disk failed. What the operation covered is lost; repeats make the store read-only.
+    Io,
+    /// Stored bytes are wrong. Never retried: a second look must not hide it.
+    Corrupt,
+    /// Something named is not there.
+    Missing,
+    /// The installation is wrong: keys, format, directory. Only the operator can change that.
+    Setup,
+    /// The caller asked for what the contract excludes.
+    Misuse,
+}
+
+/// What a caller does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The same again, later.
+    Retry,
+    /// Look at the state again first: what was believed to be there is not, and a retry writes a new object.
+    Reprobe,
+    /// Nothing: tell somebody.
+    GiveUp,
+}
+
+impl StoreError {
+    /// Returns a function that makes a [`StoreError::Disk`] of an I/O error, for `map_err`.
+    pub(crate) fn disk(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Disk { doing, what: path.display().to_string(), source }
+    }
+
+    /// Returns the kind of this error.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Disk { source, .. } if is_full(source) => ErrorClass::Full,
+            Self::Disk { .. } | Self::Randomness(_) => ErrorClass::Io,
+            Self::Corrupt { .. } => ErrorClass::Corrupt,
+            Self::MissingObject { .. } => ErrorClass::Missing,
+            Self::EmptyObject { .. } => ErrorClass::Misuse,
+            Self::Locked { .. } => ErrorClass::Busy,
+            Self::WrongKey | Self::KeyFile { .. } | Self::Format { .. } | Self::ForeignDirectory { .. } => {
+                ErrorClass::Setup
+            }
+        }
+    }
+
+    /// Returns what the caller does next.
+    pub fn advice(&self) -> Advice {
+        match self.class() {
+            ErrorClass::Full | ErrorClass::Busy => Advice::Retry,
+            ErrorClass::Io | ErrorClass::Missing => Advice::Reprobe,
+            ErrorClass::Corrupt | ErrorClass::Setup | ErrorClass::Misuse => Advice::GiveUp,
+        }
+    }
+}
+
+/// Tells whether an I/O error means that there is no space left: `ENOSPC` or `EDQUOT`.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    fn disk(errno: rustix::io::Errno) -> StoreError {
+        StoreError::disk("write", Path::new("/data/x"))(errno.into())
+    }
+
+    #[test]
+    fn errors_are_classed_by_what_storage_does_about_them() {
+        #[track_caller]
+        fn check(error: &StoreError, class: ErrorClass, advice: Advice) {
+            assert_eq!((error.class(), error.advice()), (class, advice), "{error}");
+        }
+        check(&disk(rustix::io::Errno::NOSPC), ErrorClass::Full, Advice::Retry);
+        check(&disk(rustix::io::Errno::DQUOT), ErrorClass::Full, Advice::Retry);
+        check(&disk(rustix::io::Errno::IO), ErrorClass::Io, Advice::Reprobe);
+        check(&disk(rustix::io::Errno::ROFS), ErrorClass::Io, Advice::Reprobe);
+        let damage = StoreError::Corrupt { what: "object 1".into(), why: "wrong length" };
+        check(&damage, ErrorClass::Corrupt, Advice::GiveUp);
+        check(&StoreError::MissingObject { name: "1/2".into() }, ErrorClass::Missing, Advice::Reprobe);
+        check(&StoreError::Locked { dir: "/data".into() }, ErrorClass::Busy, Advice::Retry);
+        check(&StoreError::WrongKey, ErrorClass::Setup, Advice::GiveUp);
+    }
+
+    #[test]
+    fn the_cause_is_the_source_and_not_the_text() {
+        let error = disk(rustix::io::Errno::IO);
+        assert_eq!(error.to_string(), "could not write /data/x");
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).unwrap();
+        assert_eq!(cause.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    }
+}
