@@ -232,7 +232,7 @@ pub struct UrlPath {
 /// for `/files` itself.
 ///
 /// It is split before it is decoded, and each segment is decoded once, so an encoded slash can never move the
-/// border between two names. `%40` in front is the same as `@` (RFC 3986 §6.2.2.2).
+/// border between two names. `%40` in front is the same as `@`: encoders of whole segments write it so.
 pub fn parse_url_path(raw: &str) -> Result<UrlPath, BadPath> {
     if matches!(raw, "" | "/") {
         return Ok(UrlPath { space: None, path: EntryPath::root(), folder: true });
