@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::RANGE;
 
 use crate::span::{Length, Offset, Span};
-use crate::validator::trim_blanks;
+use crate::validator::{single_line, trim_blanks};
 
 /// The only range unit; its name is not case-sensitive (RFC 9110 §14.1).
 pub const UNIT: &str = "bytes";
@@ -55,12 +55,7 @@ pub enum Resolved {
 ///
 /// To ignore is deliberate where a 400 or 416 would be possible: a 416 makes clients delete partial files.
 pub fn parse_range(fields: &HeaderMap) -> Option<RangeSet> {
-    let mut lines = fields.get_all(RANGE).iter();
-    let line = lines.next()?;
-    if lines.next().is_some() {
-        return None;
-    }
-    let (unit, set) = line.to_str().ok()?.split_once('=')?;
+    let (unit, set) = single_line(fields, &RANGE)?.to_str().ok()?.split_once('=')?;
     if !unit.eq_ignore_ascii_case(UNIT) {
         return None;
     }

@@ -134,6 +134,13 @@ pub fn trim_blanks(mut text: &[u8]) -> &[u8] {
     text
 }
 
+/// Returns the value of a field that stands exactly once; twice is as good as never where only one can count.
+pub fn single_line<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut lines = fields.get_all(name).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then_some(line)
+}
+
 /// A date of HTTP: whole seconds since 1970-01-01 00:00:00 UTC (RFC 9110 §5.6.7).
 ///
 /// INVARIANT: not beyond the year 9999, which is all the format can write.
@@ -167,9 +174,7 @@ impl HttpDate {
 
     /// Reads the date of a field that has one line and a valid value; else the field counts as absent.
     pub fn parse_field(fields: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let mut lines = fields.get_all(name).iter();
-        let line = lines.next()?;
-        lines.next().is_none().then(|| Self::parse(line.as_bytes())).flatten()
+        Self::parse(single_line(fields, name)?.as_bytes())
     }
 
     /// Returns the date as a field value, in the form of RFC 5322.
