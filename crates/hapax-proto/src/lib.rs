@@ -26,6 +26,8 @@ pub mod range;
 pub mod disposition;
 /// What answers a GET or HEAD: `decide_get`.
 pub mod download;
+/// How long to wait before the next attempt, and when to stop.
+pub mod retry;
 /// The client's side of a ranged download: `decide_response`.
 pub mod pin;
 /// The only authorisation: `decide_access`.
@@ -36,7 +38,5 @@ pub mod upload;
 pub mod dialect;
 /// Instant upload: the ladder of a claim.
 pub mod claim;
-/// How long to wait before the next attempt, and when to stop.
-pub mod retry;
 /// What a client sends next, from its checkpoint, its source and the server's status.
 pub mod resume;

@@ -166,6 +166,17 @@ impl EntryPath {
         Some(Self(folder.to_vec()))
     }
 
+    /// Returns the folder that holds this entry, and the entry's name in it; the root has neither.
+    pub fn split_last(&self) -> Option<(Self, &EntryName)> {
+        let (name, folder) = self.0.split_last()?;
+        Some((Self(folder.to_vec()), name))
+    }
+
+    /// Tells whether this is `folder`, or lies somewhere below it.
+    pub fn starts_with(&self, folder: &Self) -> bool {
+        self.0.starts_with(&folder.0)
+    }
+
     /// Returns the path percent-encoded for a URL, to be put behind a route and, in the long form, a space.
     pub fn to_url(&self) -> String {
         self.spelled(|name| utf8_percent_encode(name.as_str(), ENCODED_IN_URL).to_string())
@@ -255,6 +266,18 @@ pub fn parse_url_path(raw: &str) -> Result<UrlPath, BadPath> {
         })?;
     let folder = slash_at_end || path.is_root();
     Ok(UrlPath { space, path, folder })
+}
+
+/// Reads a path as it stands in a member of a JSON body: `/video/a.mkv` in the caller's own space,
+/// `/@alice/video/a.mkv` in any; nothing is percent-encoded.
+pub fn parse_space_path(text: &str) -> Result<(Option<UserName>, EntryPath), BadPath> {
+    let below = text.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
+    let Some(marked) = below.strip_prefix(SPACE_MARK) else {
+        return Ok((None, EntryPath::parse(text)?));
+    };
+    let (space, path) =
+        marked.split_once('/').map_or((marked, "/"), |(space, _)| (space, &marked[space.len()..]));
+    Ok((Some(UserName::parse(space).ok_or(BadPath::Space)?), EntryPath::parse(path)?))
 }
 
 /// Decodes one segment, once. The library leaves a broken triplet as it stands; here it is an error, so that

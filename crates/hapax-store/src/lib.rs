@@ -9,32 +9,23 @@
 //!   bytes <-- content <--(authenticate)-- object          <--(snapshot)-----------------   catalog
 //! ```
 //!
-//! The modules, bottom-up; a module uses only modules listed above it (the blank lines between them keep
-//! `cargo fmt` from sorting them):
+//! The modules, bottom-up; a module uses only modules listed above it:
 
 /// Every error of this crate, and what a caller should do about it.
 pub mod error;
-
 /// The names of things in storage.
 pub mod id;
-
 /// The seam under everything but SQLite: the real disk, and one that fails on purpose.
 pub mod disk;
-
 /// The only place that joins paths inside the data directory.
 pub mod layout;
-
 /// Time that jumps cannot fool.
 pub mod clock;
-
 /// Sealing and opening: segments of objects, and small values.
 pub mod seal;
-
 /// The key ring, and wrapping by the master key.
 pub mod key;
-
 /// The door to objects: one contract, its stores.
 pub mod object;
-
 /// Sealed objects: header, stride arithmetic, writer and reader.
 pub mod sealed;
