@@ -71,6 +71,20 @@ pub enum StoreError {
         /// The data directory.
         dir: String,
     },
+    /// The catalog's database failed.
+    #[error("could not {doing}")]
+    Catalog {
+        /// What was tried, as a verb with its object.
+        doing: &'static str,
+        /// What the database said.
+        source: rusqlite::Error,
+    },
+    /// The database library is older than what is trusted.
+    #[error("SQLite {found} is too old")]
+    Sqlite {
+        /// Its version.
+        found: String,
+    },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Randomness(#[source] getrandom::Error),
@@ -118,13 +132,16 @@ impl StoreError {
         match self {
             Self::Disk { source, .. } if is_full(source) => ErrorClass::Full,
             Self::Disk { .. } | Self::Randomness(_) => ErrorClass::Io,
+            Self::Catalog { source, .. } => class_of_database(source),
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
             Self::EmptyObject { .. } => ErrorClass::Misuse,
             Self::Locked { .. } => ErrorClass::Busy,
-            Self::WrongKey | Self::KeyFile { .. } | Self::Format { .. } | Self::ForeignDirectory { .. } => {
-                ErrorClass::Setup
-            }
+            Self::WrongKey
+            | Self::KeyFile { .. }
+            | Self::Format { .. }
+            | Self::ForeignDirectory { .. }
+            | Self::Sqlite { .. } => ErrorClass::Setup,
         }
     }
 
@@ -135,6 +152,19 @@ impl StoreError {
             ErrorClass::Io | ErrorClass::Missing => Advice::Reprobe,
             ErrorClass::Corrupt | ErrorClass::Setup | ErrorClass::Misuse => Advice::GiveUp,
         }
+    }
+}
+
+/// Classes what SQLite reports. Whatever is neither a full disk nor a lock is taken for a failing disk: the process
+/// ends rather than guess what the database file holds (R7).
+fn class_of_database(error: &rusqlite::Error) -> ErrorClass {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::DiskFull) => ErrorClass::Full,
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => ErrorClass::Busy,
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorClass::Corrupt,
+        None if matches!(error, rusqlite::Error::FromSqlConversionFailure(..)) => ErrorClass::Corrupt,
+        _ => ErrorClass::Io,
     }
 }
 

@@ -29,3 +29,5 @@ pub mod key;
 pub mod object;
 /// Sealed objects: header, stride arithmetic, writer and reader.
 pub mod sealed;
+/// The catalog: everything that has a name, a state or a reference.
+pub mod catalog;

@@ -1,0 +1,875 @@
+//! The catalog: everything that has a name, a state or a reference. The door is synchronous and made of values:
+//! a batch of *intents* goes in and becomes one transaction with a savepoint per intent; *snapshots* come out.
+//!
+//! An intent is small enough to be re-checked inside the transaction: it carries what its author believed
+//! (epochs, versions, what stood at a path), and a belief that no longer holds is a [`Refusal`] that changes nothing,
+//! while the other intents of the batch go on.
+//!
+//! ```text
+//!   verbs --Intent--> committer --[Intent]--> Catalog::commit --> [Outcome | Refusal]
+//!   verbs <--rows---------------------------- Catalog::entry, upload, extents, ...
+//! ```
+//!
+//! Rule R8: whoever adds a reference *updates* the row it points to and demands that exactly one live row changed;
+//! whoever removes the last reference locks that row first and counts in a second statement.
+//!
+//! What the contract fixes beyond the documentation of each intent:
+//!
+//! - *Versions.* A new entry has version 1; replacing a file's content, moving an entry or changing its meta keeps its id and
+//!   raises its version by one; an entry that was removed and made again has a new id. A content's version grows
+//!   by one with every `Store` and `Resize`.
+//! - *Modified.* Every entry has its own time: set when its path gets its present content (made, replaced, moved here).
+//!   What `entry` reports is the latest own time along the path from the root. It is *date-weak* if any entry along
+//!   the path whose own time lies in that second was itself marked weak. An entry is marked weak when at the moment of
+//!   the change the second of `now` is not later than the second of the time it replaces, nor than the second in which its
+//!   folder last lost a name (by removal, move or replacement by a move). Only files lose names that matter, but folders count alike.
+//! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
+//!   while that is unknown, of the covered bytes rounded up to 64 MiB. `CreateUpload`, `Resize` and a `Store` that raises its
+//!   upload's reservation are refused if `used + reserved` would pass the quota; `Publish` if `used` would, with the
+//!   reservation of its own upload released.
+//! - *Objects* are `live`, `dropped` since a time (no extent pointed to them when the last one went) or `doomed`. The first
+//!   extent that names an unknown object adds its row: its directory must be open and of the newest boot, else
+//!   `ClosedDir`. A dropped object becomes live again when an extent is placed in it; a doomed one refuses with `NotLive`.
+//!   Objects that an ended upload held alone are doomed at once; everything else that is given up is dropped.
+//! - *Blobs* are `live`, or `orphan` since the last entry went. `Publish` from an upload or fresh bytes revives an orphan of the
+//!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
+//!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
+//! - *Covered* counts the bytes in extents, not those in tails.
+//!
+//! This module owns the vocabulary; `sqlite` is the embedded engine, `model` the oracle that tests compare it with.
+
+use std::fmt;
+
+use hapax_proto::name::{EntryName, EntryPath};
+use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::tree::PartNumber;
+use hapax_proto::upload::State;
+
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::id::{DirId, ObjectId, ObjectName};
+use crate::key::Fingerprint;
+
+/// The embedded engine.
+pub mod sqlite;
+
+macro_rules! row_ids {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
+        }
+    )*};
+}
+
+row_ids! {
+    /// A run of the server process; directories belong to one.
+    BootId
+    /// A user.
+    UserId
+    /// A space: one user's tree of entries.
+    SpaceId
+    /// An entry of a space.
+    EntryId
+    /// A blob: immutable bytes with an identity.
+    BlobId
+    /// A content: ordered extents.
+    ContentId
+    /// A token.
+    TokenId
+}
+
+/// The id of an upload: random, unguessable, part of its URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId(pub [u8; 16]);
+
+impl UploadId {
+    /// Draws a fresh id.
+    pub fn random() -> Result<Self, StoreError> {
+        crate::id::random_bytes().map(Self)
+    }
+
+    /// Reads the form used in URLs: 32 lower-case hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Where one writer at a time may write in an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneId {
+    /// The append lane: moves the contiguous prefix forward.
+    Append,
+    /// One native part.
+    Part(PartNumber),
+}
+
+// ---------------------------------------------------------------- rows
+
+/// A span of one object placed at an offset of a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// The bytes of the content that it holds.
+    pub span: Span,
+    /// The object that holds them.
+    pub object: ObjectName,
+    /// How many bytes of plaintext the object holds in all.
+    pub object_length: Length,
+    /// Where in the object's plaintext the extent begins.
+    pub object_start: Offset,
+    /// The masked subtree value of the part that begins where this extent begins, if the part is whole.
+    pub value: Option<MaskedValue>,
+}
+
+/// A part's subtree value as the catalog holds it: masked, so that a stolen catalog cannot be asked for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedValue(pub [u8; 32]);
+
+/// An immutable content with an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// The row.
+    pub id: BlobId,
+    /// The keyed fingerprint of its identity.
+    pub fingerprint: Fingerprint,
+    /// Its BLAKE3, sealed.
+    pub identity: Vec<u8>,
+    /// Its size.
+    pub size: Length,
+    /// Its bytes.
+    pub content: ContentId,
+}
+
+/// A name in a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The row.
+    pub id: EntryId,
+    /// The space it lies in.
+    pub space: SpaceId,
+    /// Its name; `None` for the root of a space.
+    pub name: Option<EntryName>,
+    /// Grows with every change of the entry.
+    pub version: u64,
+    /// When this path got its present content: the latest of its own and its ancestors' times.
+    pub modified: Timestamp,
+    /// Whether another content may have stood at this path within the second of `modified` (RFC 9110 §8.8.2.2).
+    pub date_weak: bool,
+    /// Folder or file.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Holds entries.
+    Folder,
+    /// Points to a blob.
+    File {
+        /// The content.
+        blob: Blob,
+        /// What the client said about it.
+        meta: Meta,
+    },
+}
+
+/// What a client says about a file beside its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The source's modification time, as milliseconds since the epoch (may lie before it).
+    pub mtime: Option<i64>,
+    /// The executable bit.
+    pub executable: bool,
+    /// The media type, if not guessed from the name.
+    pub media_type: Option<String>,
+}
+
+/// An upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its id.
+    pub id: UploadId,
+    /// Who created it.
+    pub user: UserId,
+    /// The client's key, if it gave one.
+    pub key: Option<String>,
+    /// The space of the target.
+    pub space: SpaceId,
+    /// The target.
+    pub path: EntryPath,
+    /// The size, once known.
+    pub size: Option<Length>,
+    /// What the client said about the file.
+    pub meta: Meta,
+    /// What must hold at the target at the end, in the author's own encoding.
+    pub precondition: Option<String>,
+    /// The digests declared at creation, in the author's own encoding, sealed.
+    pub digests: Option<Vec<u8>>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Raised by whatever ends all lanes at once.
+    pub generation: u32,
+    /// The bytes.
+    pub content: ContentId,
+    /// Raised by every change of the content.
+    pub content_version: u64,
+    /// How many bytes of the content are durable.
+    pub covered: Length,
+    /// The sealed BLAKE3 that the file has if it ends where part 0 ends now.
+    pub first_root: Option<Vec<u8>>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it ends if nothing more arrives.
+    pub expires: Timestamp,
+    /// What its completion came to.
+    pub done: Option<Completion>,
+}
+
+/// What the completion of an upload came to, kept for a repeated `complete`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The version of the entry.
+    pub version: u64,
+    /// Whether a file of that name was replaced.
+    pub replaced: bool,
+    /// The fingerprint of the published identity.
+    pub fingerprint: Fingerprint,
+    /// The sealed BLAKE3.
+    pub identity: Vec<u8>,
+}
+
+/// The durable state of one lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// Which lane.
+    pub id: LaneId,
+    /// The highest epoch under which something was committed.
+    pub epoch: u64,
+    /// The open part, if one is begun.
+    pub open: Option<OpenPart>,
+}
+
+/// A part of which only a prefix is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPart {
+    /// Which part.
+    pub part: PartNumber,
+    /// How many of its bytes are durable.
+    pub have: Length,
+    /// How many of them are in the tail instead of in extents.
+    pub tail: Length,
+    /// The open hashing state and the tail's bytes, sealed together.
+    pub sealed: Vec<u8>,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The row.
+    pub id: UserId,
+    /// The login name.
+    pub name: String,
+    /// The argon2id hash in PHC form.
+    pub password: String,
+    /// Whether the user may administer the service.
+    pub admin: bool,
+    /// The user's own space.
+    pub space: SpaceId,
+    /// When the account was made.
+    pub created: Timestamp,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The row.
+    pub id: TokenId,
+    /// Whose it is.
+    pub user: UserId,
+    /// A name for people.
+    pub name: String,
+    /// What it may do, as the author encoded it.
+    pub scope: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+}
+
+/// A space and what lies in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// The row.
+    pub id: SpaceId,
+    /// Its name, unique in the service.
+    pub name: String,
+    /// Who owns it.
+    pub owner: UserId,
+    /// The most bytes that may lie in it, if limited.
+    pub quota: Option<Length>,
+    /// The logical bytes of its files.
+    pub used: Length,
+    /// The bytes promised to its unfinished uploads.
+    pub reserved: Length,
+}
+
+// ---------------------------------------------------------------- intents
+
+/// One change that is made whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// A new run of the server begins; directories of earlier runs are no longer written to.
+    Boot,
+    /// Gives this boot a directory for objects.
+    OpenDir {
+        /// Whose it is.
+        boot: BootId,
+    },
+    /// Takes no more objects into the directory; everything in it is accounted for.
+    CloseDir {
+        /// Which one.
+        dir: DirId,
+    },
+    /// Saves the clock.
+    SaveClock {
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Makes a user with a space of the same name.
+    CreateUser {
+        /// The login name.
+        name: String,
+        /// The argon2id hash.
+        password: String,
+        /// Whether the user may administer the service.
+        admin: bool,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Replaces a user's password; all tokens stay.
+    SetPassword {
+        /// Whose.
+        user: UserId,
+        /// The argon2id hash.
+        password: String,
+    },
+    /// Limits a space; `None` lifts the limit.
+    SetQuota {
+        /// Which space.
+        space: SpaceId,
+        /// The most bytes.
+        quota: Option<Length>,
+    },
+    /// Removes a user with space, entries, uploads and tokens.
+    RemoveUser {
+        /// Who.
+        user: UserId,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Adds a token.
+    AddToken {
+        /// Whose.
+        user: UserId,
+        /// A name for people.
+        name: String,
+        /// The hash of the credential.
+        hash: [u8; 32],
+        /// What it may do.
+        scope: String,
+        /// The time now.
+        now: Timestamp,
+        /// When it ends.
+        expires: Option<Timestamp>,
+    },
+    /// Removes a token.
+    RemoveToken {
+        /// Whose.
+        user: UserId,
+        /// Which one.
+        token: TokenId,
+    },
+    /// Makes a folder and its missing parents; a folder that is there already is left alone.
+    MakeFolder {
+        /// Where.
+        space: SpaceId,
+        /// Its path.
+        path: EntryPath,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Moves an entry, folders with all they hold; parents of the target must exist.
+    Move {
+        /// In which space.
+        space: SpaceId,
+        /// From where.
+        from: EntryPath,
+        /// To where.
+        to: EntryPath,
+        /// Whether a file at the target may be replaced (by a file).
+        overwrite: bool,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Removes an entry.
+    Remove {
+        /// In which space.
+        space: SpaceId,
+        /// Which one.
+        path: EntryPath,
+        /// What must stand there.
+        expect: Expect,
+        /// Whether a folder goes with all it holds.
+        recursive: bool,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Changes what is said about a file beside its bytes; raises the entry's version.
+    SetMeta {
+        /// In which space.
+        space: SpaceId,
+        /// Which file.
+        path: EntryPath,
+        /// The new mtime, if it changes.
+        mtime: Option<Option<i64>>,
+        /// The new executable bit, if it changes.
+        executable: Option<bool>,
+    },
+    /// Opens an upload; with a key that its user used before, gives back that upload instead.
+    CreateUpload(Box<NewUpload>),
+    /// Puts bytes into an open upload.
+    Store(Box<Store>),
+    /// Gives an open upload another size; bytes and open parts behind `keep` are dropped.
+    Resize {
+        /// Which upload.
+        upload: UploadId,
+        /// Under which generation.
+        generation: u32,
+        /// The new size.
+        size: Length,
+        /// The new mtime of the source.
+        mtime: Option<i64>,
+        /// Extents and open parts that reach behind this offset are dropped whole.
+        keep: Offset,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Ends an open upload without a result; its unshared objects are free at once.
+    EndUpload {
+        /// Which upload.
+        upload: UploadId,
+        /// `Cancelled`, `Expired` or `Poisoned`.
+        state: State,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Makes a content visible under a name.
+    Publish(Box<Publish>),
+    /// Says what became of a spare content: the copy that lost against one held already.
+    SettleSpare {
+        /// The blob.
+        blob: BlobId,
+        /// The spare.
+        spare: ContentId,
+        /// Whether the blob takes the spare's content and gives up its own.
+        promote: bool,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Ends open uploads whose time ran out.
+    ExpireUploads {
+        /// The time now.
+        now: Timestamp,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Forgets ended uploads, and with them their keys and completions.
+    ForgetUploads {
+        /// Those that ended, done or not, before this.
+        before: Timestamp,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Removes blobs that no entry has pointed to since `before`; their objects become dropped.
+    BuryBlobs {
+        /// Orphans since earlier than this go.
+        before: Timestamp,
+        /// At most so many.
+        limit: usize,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// Marks objects for deletion that no extent has pointed to since `before`.
+    DoomObjects {
+        /// Dropped earlier than this.
+        before: Timestamp,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Forgets objects whose files are gone.
+    ForgetObjects {
+        /// Which ones.
+        objects: Vec<ObjectId>,
+    },
+}
+
+/// An extent to be placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewExtent {
+    /// The bytes of the content that it holds.
+    pub span: Span,
+    /// The object that holds them, durable by now.
+    pub object: ObjectName,
+    /// How many bytes of plaintext the object holds in all.
+    pub object_length: Length,
+    /// Where in the object's plaintext the extent begins.
+    pub object_start: Offset,
+    /// The masked value of the part that begins where this extent begins, if the part is whole.
+    pub value: Option<MaskedValue>,
+}
+
+/// An upload to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUpload {
+    /// Its id.
+    pub id: UploadId,
+    /// Who creates it.
+    pub user: UserId,
+    /// The client's key.
+    pub key: Option<String>,
+    /// The space of the target.
+    pub space: SpaceId,
+    /// The target.
+    pub path: EntryPath,
+    /// The size, if known.
+    pub size: Option<Length>,
+    /// What the client says about the file.
+    pub meta: Meta,
+    /// What must hold at the target at the end.
+    pub precondition: Option<String>,
+    /// The digests declared.
+    pub digests: Option<Vec<u8>>,
+    /// The time now.
+    pub now: Timestamp,
+    /// When it ends if nothing arrives.
+    pub expires: Timestamp,
+    /// How many open uploads the user may have in all.
+    pub uploads_max: u32,
+}
+
+/// Bytes for an open upload: the one way in which its content changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Which upload.
+    pub upload: UploadId,
+    /// Under which generation.
+    pub generation: u32,
+    /// Through which lane.
+    pub lane: LaneId,
+    /// Under which epoch; an older one than committed before is refused.
+    pub epoch: u64,
+    /// Extents that overlap this span are removed first; an extent that reaches outside of it is refused.
+    pub clear: Span,
+    /// What is placed instead.
+    pub put: Vec<NewExtent>,
+    /// The open part of the lane from now on.
+    pub open: Option<OpenPart>,
+    /// If part 0 is among what is stored: the sealed root of a file that ends with it.
+    pub first_root: Option<Vec<u8>>,
+    /// The time now.
+    pub now: Timestamp,
+    /// When the upload ends if nothing more arrives.
+    pub expires: Timestamp,
+}
+
+/// A content to be made visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// In which space.
+    pub space: SpaceId,
+    /// Under which name; missing parents are made.
+    pub path: EntryPath,
+    /// What must stand there.
+    pub expect: Expect,
+    /// Where the bytes are.
+    pub source: Source,
+    /// The keyed fingerprint of the identity.
+    pub fingerprint: Fingerprint,
+    /// The BLAKE3, sealed.
+    pub identity: Vec<u8>,
+    /// The size.
+    pub size: Length,
+    /// What the client says about the file.
+    pub meta: Meta,
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// Where the bytes of a content to be published are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In an open upload, which is done thereby.
+    Upload {
+        /// Which one.
+        id: UploadId,
+        /// Under which generation.
+        generation: u32,
+        /// The content must not have changed since.
+        content_version: u64,
+    },
+    /// In fresh extents, without an upload.
+    Extents(Vec<NewExtent>),
+    /// In the catalog itself, sealed.
+    Inline(Vec<u8>),
+    /// In a live blob of the same fingerprint.
+    Known(BlobId),
+}
+
+/// What must stand at a path for a change to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Whatever may.
+    Anything,
+    /// Nothing.
+    Nothing,
+    /// This version of this entry.
+    Entry(EntryId, u64),
+}
+
+/// What an intent came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is done, and there is nothing to tell.
+    Done,
+    /// The run of the server.
+    Booted(BootId),
+    /// The directory.
+    Dir(DirId),
+    /// The user.
+    User(UserId),
+    /// The token.
+    Token(TokenId),
+    /// The entry; `created` is false if it was there already.
+    Entry {
+        /// The row.
+        id: EntryId,
+        /// Whether it is new.
+        created: bool,
+    },
+    /// The upload; `created` is false if the key was known.
+    Upload {
+        /// Its id.
+        id: UploadId,
+        /// Whether it is new.
+        created: bool,
+    },
+    /// The published file.
+    Published {
+        /// The entry.
+        entry: EntryId,
+        /// Its version.
+        version: u64,
+        /// Whether a file of that name was replaced.
+        replaced: bool,
+        /// The blob.
+        blob: BlobId,
+        /// Whether the content was held already: then the new copy is a spare until the old one is proven good.
+        known: bool,
+    },
+    /// How many rows were changed.
+    Count(usize),
+    /// Uploads that ended.
+    Ended(Vec<UploadId>),
+    /// Objects whose files are to be deleted now.
+    Doomed(Vec<ObjectName>),
+}
+
+/// Why an intent changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// What the intent is about does not exist.
+    #[error("it does not exist")]
+    NotFound,
+    /// The name is taken.
+    #[error("the name is taken")]
+    Exists,
+    /// A folder stands where a file is needed.
+    #[error("it is a folder")]
+    IsAFolder,
+    /// A file stands where a folder is needed.
+    #[error("a name on the way is a file")]
+    NotAFolder,
+    /// The folder is not empty.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// The target lies inside the source.
+    #[error("a folder cannot be moved into itself")]
+    IntoItself,
+    /// What must stand at the path does not.
+    #[error("something else stands there by now")]
+    Unexpected,
+    /// The upload is not open.
+    #[error("the upload has ended")]
+    Ended(State),
+    /// A newer writer, generation or version was committed before.
+    #[error("a newer request took over")]
+    Superseded,
+    /// Bytes are missing.
+    #[error("bytes are missing")]
+    Incomplete,
+    /// The space's quota does not suffice.
+    #[error("the quota is used up")]
+    Quota {
+        /// The most bytes that may lie in the space.
+        limit: Length,
+        /// What lies in it or is promised.
+        used: Length,
+    },
+    /// The user has too many open uploads.
+    #[error("too many unfinished uploads")]
+    TooManyUploads,
+    /// A directory is not open, or belongs to another boot.
+    #[error("the directory of an object is closed")]
+    ClosedDir,
+    /// An object or blob that a reference is to be added to is not live.
+    #[error("it is being deleted")]
+    NotLive,
+    /// The intent contradicts itself.
+    #[error("the intent is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// What an intent came to, or why it changed nothing.
+pub type Answer = Result<Outcome, Refusal>;
+
+// ---------------------------------------------------------------- the door
+
+/// The transactional database behind everything.
+///
+/// Every method is one consistent read or one transaction. Concurrency: `commit` is called by one thread, the
+/// committer's; reads by any number.
+pub trait Catalog: Send + Sync {
+    /// Makes the intents durable, in order, in one transaction with a savepoint per intent.
+    ///
+    /// DURABILITY: on `Ok` every intent whose answer is `Ok` survives power loss. On `Err` none is visible; whether a
+    /// power cut could still bring them back is unknown, so what they refer to must be kept.
+    fn commit(&self, intents: &[Intent]) -> Result<Vec<Answer>, StoreError>;
+
+    /// Returns the entry at a path.
+    fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError>;
+
+    /// Returns the names in a folder behind `after`, in byte order.
+    fn children(
+        &self,
+        space: SpaceId,
+        folder: &EntryPath,
+        after: Option<&EntryName>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// Returns the extents of a content that overlap a span, ascending.
+    fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError>;
+
+    /// Returns a content that is kept in the catalog itself, sealed.
+    fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Returns the live blob with this fingerprint, if an entry of the space points to it.
+    fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
+
+    /// Returns an upload.
+    fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError>;
+
+    /// Returns a user's uploads behind `after`, by id.
+    fn uploads(&self, user: UserId, after: Option<UploadId>, limit: usize)
+    -> Result<Vec<Upload>, StoreError>;
+
+    /// Returns one lane of an upload, if anything was ever committed through it.
+    fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError>;
+
+    /// Returns the lanes of an upload that have an open part.
+    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError>;
+
+    /// Returns a user by login name.
+    fn user(&self, name: &str) -> Result<Option<User>, StoreError>;
+
+    /// Returns all users, by name.
+    fn users(&self) -> Result<Vec<User>, StoreError>;
+
+    /// Returns a space by name.
+    fn space(&self, name: &str) -> Result<Option<Space>, StoreError>;
+
+    /// Returns a space by its row.
+    fn space_by_id(&self, id: SpaceId) -> Result<Option<Space>, StoreError>;
+
+    /// Returns the token with this hash, and its user.
+    fn token(&self, hash: &[u8; 32]) -> Result<Option<(Token, User)>, StoreError>;
+
+    /// Returns a user's tokens.
+    fn tokens(&self, user: UserId) -> Result<Vec<Token>, StoreError>;
+
+    /// Returns the saved clock.
+    fn clock(&self) -> Result<Timestamp, StoreError>;
+
+    /// Returns the open directories of boots other than this one.
+    fn dead_dirs(&self, boot: BootId) -> Result<Vec<DirId>, StoreError>;
+
+    /// Returns the objects of a directory that have a row.
+    fn objects_in(&self, dir: DirId) -> Result<Vec<ObjectId>, StoreError>;
+
+    /// Returns the directory in which an object is known, if it has a row.
+    fn object_dir(&self, object: ObjectId) -> Result<Option<DirId>, StoreError>;
+
+    /// Returns objects that were marked for deletion and not forgotten yet.
+    fn doomed(&self, limit: usize) -> Result<Vec<ObjectName>, StoreError>;
+
+    /// Returns spare contents with their blobs: `(blob, spare)`.
+    fn spares(&self, limit: usize) -> Result<Vec<(Blob, ContentId)>, StoreError>;
+
+    /// Returns counts for people.
+    fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Returns every invariant of the catalog that does not hold, in words; empty if all do.
+    fn audit(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Returns live blobs behind `after`, by row, each with the paths that show it (at most a few): for `check`.
+    fn blobs(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError>;
+
+    /// Returns objects behind `after` with their plaintext length, by id, live and dropped: for `check`.
+    fn objects(&self, after: Option<ObjectId>, limit: usize)
+    -> Result<Vec<(ObjectName, Length)>, StoreError>;
+}
+
+/// Counts for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Users.
+    pub users: u64,
+    /// File entries.
+    pub files: u64,
+    /// Folder entries, roots included.
+    pub folders: u64,
+    /// Blobs that an entry points to.
+    pub blobs: u64,
+    /// Bytes of the files as users see them.
+    pub logical: u64,
+    /// Bytes of the blobs.
+    pub unique: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Plaintext bytes of the objects.
+    pub stored: u64,
+    /// Open uploads.
+    pub uploads: u64,
+}

@@ -1,0 +1,328 @@
+//! The embedded catalog: SQLite in WAL mode with `synchronous=FULL`, one writer connection and a pool of readers.
+//! Owns connections, transactions and the dispatch of intents; each group of tables has a module of its own.
+//!
+//! ```text
+//!   commit([Intent]) --> BEGIN IMMEDIATE
+//!                        per intent: SAVEPOINT, apply, RELEASE or ROLLBACK TO
+//!                        COMMIT  (the WAL is synced here, once for all of them)
+//! ```
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hapax_proto::name::{EntryName, EntryPath};
+use hapax_proto::span::{Length, Span};
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Intent, Lane, LaneId, Outcome, Refusal,
+    Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
+};
+use crate::clock::Timestamp;
+use crate::error::StoreError;
+use crate::id::{DirId, ObjectId, ObjectName};
+use crate::key::Fingerprint;
+
+mod schema;
+/// Conversions between rows and values.
+mod row;
+/// Objects, extents, contents, blobs.
+mod blobs;
+/// Spaces and the tree of entries.
+mod entries;
+/// Users and tokens.
+mod accounts;
+/// Uploads and their lanes.
+mod uploads;
+/// Boots, directories, the clock, and what the sweep does.
+mod housekeeping;
+/// Every invariant, as a query that must find nothing.
+mod audit;
+
+/// The oldest SQLite that is trusted: 3.51.3 mends a loss of committed WAL frames when connections race at a reset.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// How long a lock of somebody else's (a backup tool, a shell) is waited for.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle readers kept open; more are opened under load and closed again.
+const READERS_KEPT: usize = 8;
+
+/// The embedded catalog.
+pub struct SqliteCatalog {
+    path: std::path::PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+/// Why an intent came to nothing: it was refused, or the database failed and with it the whole batch.
+enum Stop {
+    Refused(Refusal),
+    Failed(rusqlite::Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What applying one intent gives.
+type Applied = Result<Outcome, Stop>;
+
+impl SqliteCatalog {
+    /// Opens the catalog at `path`, creating it or bringing it to the newest schema.
+    ///
+    /// DURABILITY: a new file's name in its directory is not synced here; the caller does that once at start.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(StoreError::Sqlite { found: rusqlite::version().to_owned() });
+        }
+        let failed = |source| StoreError::Catalog { doing: "open the catalog", source };
+        let mut writer = Connection::open(path).map_err(failed)?;
+        configure(&writer).map_err(failed)?;
+        // Takes effect only before the first table is made, and costs nothing afterwards.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+        writer.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        if let Err(found) = schema::migrate(&mut writer).map_err(failed)? {
+            return Err(StoreError::Format { found: found.to_string(), supported: schema::newest() });
+        }
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::new(Vec::new()) })
+    }
+
+    /// Runs one consistent read on a pooled connection.
+    fn read<T>(
+        &self,
+        doing: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let failed = |source| StoreError::Catalog { doing, source };
+        let pooled = lock(&self.readers).pop();
+        let mut reader = match pooled {
+            Some(reader) => reader,
+            None => self.open_reader().map_err(failed)?,
+        };
+        let answer = {
+            let snapshot = reader.transaction().map_err(failed)?;
+            query(&snapshot).map_err(failed)?
+        };
+        let mut readers = lock(&self.readers);
+        if readers.len() < READERS_KEPT {
+            readers.push(reader);
+        }
+        Ok(answer)
+    }
+
+    fn open_reader(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(&self.path, flags)?;
+        configure(&reader)?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(reader)
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
+/// A poisoned lock only says that another thread panicked; a connection is never left between two statements of a
+/// transaction, for `Transaction` rolls back when it is dropped.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn apply(db: &Connection, intent: &Intent) -> Applied {
+    match intent {
+        Intent::Boot => housekeeping::boot(db),
+        Intent::OpenDir { boot } => housekeeping::open_dir(db, *boot),
+        Intent::CloseDir { dir } => housekeeping::close_dir(db, *dir),
+        Intent::SaveClock { now } => housekeeping::save_clock(db, *now),
+        Intent::CreateUser { name, password, admin, now } => {
+            accounts::create_user(db, name, password, *admin, *now)
+        }
+        Intent::SetPassword { user, password } => accounts::set_password(db, *user, password),
+        Intent::SetQuota { space, quota } => accounts::set_quota(db, *space, *quota),
+        Intent::RemoveUser { user, now } => accounts::remove_user(db, *user, *now),
+        Intent::AddToken { user, name, hash, scope, now, expires } => {
+            accounts::add_token(db, *user, name, hash, scope, *now, *expires)
+        }
+        Intent::RemoveToken { user, token } => accounts::remove_token(db, *user, *token),
+        Intent::MakeFolder { space, path, now } => entries::make_folder(db, *space, path, *now),
+        Intent::Move { space, from, to, overwrite, now } => {
+            entries::move_entry(db, *space, from, to, *overwrite, *now)
+        }
+        Intent::Remove { space, path, expect, recursive, now } => {
+            entries::remove(db, *space, path, *expect, *recursive, *now)
+        }
+        Intent::SetMeta { space, path, mtime, executable } => {
+            entries::set_meta(db, *space, path, *mtime, *executable)
+        }
+        Intent::CreateUpload(new) => uploads::create(db, new),
+        Intent::Store(store) => uploads::store(db, store),
+        Intent::Resize { .. } => uploads::resize(db, intent),
+        Intent::EndUpload { upload, state, now } => uploads::end(db, *upload, *state, *now),
+        Intent::Publish(publish) => entries::publish(db, publish),
+        Intent::SettleSpare { blob, spare, promote, now } => {
+            blobs::settle_spare(db, *blob, *spare, *promote, *now)
+        }
+        Intent::ExpireUploads { now, limit } => uploads::expire(db, *now, *limit),
+        Intent::ForgetUploads { before, limit } => uploads::forget(db, *before, *limit),
+        Intent::BuryBlobs { before, limit, now } => blobs::bury(db, *before, *limit, *now),
+        Intent::DoomObjects { before, limit } => housekeeping::doom_objects(db, *before, *limit),
+        Intent::ForgetObjects { objects } => housekeeping::forget_objects(db, objects),
+    }
+}
+
+impl Catalog for SqliteCatalog {
+    fn commit(&self, intents: &[Intent]) -> Result<Vec<Answer>, StoreError> {
+        let failed = |source| StoreError::Catalog { doing: "commit a transaction", source };
+        let mut writer = lock(&self.writer);
+        let mut batch: rusqlite::Transaction<'_> =
+            writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+        let mut answers = Vec::with_capacity(intents.len());
+        for intent in intents {
+            let savepoint = batch.savepoint().map_err(failed)?;
+            match apply(&savepoint, intent) {
+                Ok(outcome) => {
+                    savepoint.commit().map_err(failed)?;
+                    answers.push(Ok(outcome));
+                }
+                // Dropping the savepoint rolls this intent back, and only this one.
+                Err(Stop::Refused(refusal)) => answers.push(Err(refusal)),
+                Err(Stop::Failed(error)) => return Err(failed(error)),
+            }
+        }
+        batch.commit().map_err(failed)?;
+        Ok(answers)
+    }
+
+    fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {
+        self.read("read an entry", |db| entries::find(db, space, path))
+    }
+
+    fn children(
+        &self,
+        space: SpaceId,
+        folder: &EntryPath,
+        after: Option<&EntryName>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.read("list a folder", |db| entries::children(db, space, folder, after, limit))
+    }
+
+    fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError> {
+        self.read("read extents", |db| blobs::extents(db, content, span, limit))
+    }
+
+    fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read("read an inline content", |db| blobs::inline(db, content))
+    }
+
+    fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        self.read("look a blob up", |db| blobs::in_space(db, space, fingerprint))
+    }
+
+    fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
+        self.read("read an upload", |db| uploads::find(db, id))
+    }
+
+    fn uploads(
+        &self,
+        user: UserId,
+        after: Option<UploadId>,
+        limit: usize,
+    ) -> Result<Vec<Upload>, StoreError> {
+        self.read("list uploads", |db| uploads::list(db, user, after, limit))
+    }
+
+    fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError> {
+        self.read("read a lane", |db| uploads::lane(db, upload, lane))
+    }
+
+    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError> {
+        self.read("list open lanes", |db| uploads::open_lanes(db, upload))
+    }
+
+    fn user(&self, name: &str) -> Result<Option<User>, StoreError> {
+        self.read("read a user", |db| accounts::find(db, name))
+    }
+
+    fn users(&self) -> Result<Vec<User>, StoreError> {
+        self.read("list users", accounts::list)
+    }
+
+    fn space(&self, name: &str) -> Result<Option<Space>, StoreError> {
+        self.read("read a space", |db| accounts::space(db, name))
+    }
+
+    fn space_by_id(&self, id: SpaceId) -> Result<Option<Space>, StoreError> {
+        self.read("read a space", |db| accounts::space_by_id(db, id))
+    }
+
+    fn token(&self, hash: &[u8; 32]) -> Result<Option<(Token, User)>, StoreError> {
+        self.read("look a token up", |db| accounts::token(db, hash))
+    }
+
+    fn tokens(&self, user: UserId) -> Result<Vec<Token>, StoreError> {
+        self.read("list tokens", |db| accounts::tokens(db, user))
+    }
+
+    fn clock(&self) -> Result<Timestamp, StoreError> {
+        self.read("read the clock", housekeeping::clock)
+    }
+
+    fn dead_dirs(&self, boot: BootId) -> Result<Vec<DirId>, StoreError> {
+        self.read("list directories", |db| housekeeping::dead_dirs(db, boot))
+    }
+
+    fn objects_in(&self, dir: DirId) -> Result<Vec<ObjectId>, StoreError> {
+        self.read("list objects", |db| housekeeping::objects_in(db, dir))
+    }
+
+    fn object_dir(&self, object: ObjectId) -> Result<Option<DirId>, StoreError> {
+        self.read("look an object up", |db| housekeeping::object_dir(db, object))
+    }
+
+    fn doomed(&self, limit: usize) -> Result<Vec<ObjectName>, StoreError> {
+        self.read("list doomed objects", |db| housekeeping::doomed(db, limit))
+    }
+
+    fn spares(&self, limit: usize) -> Result<Vec<(Blob, ContentId)>, StoreError> {
+        self.read("list spares", |db| blobs::spares(db, limit))
+    }
+
+    fn stats(&self) -> Result<Stats, StoreError> {
+        self.read("count", housekeeping::stats)
+    }
+
+    fn audit(&self) -> Result<Vec<String>, StoreError> {
+        self.read("audit the catalog", audit::audit)
+    }
+
+    fn blobs(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
+        self.read("list blobs", |db| blobs::list(db, after, limit))
+    }
+
+    fn objects(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectName, Length)>, StoreError> {
+        self.read("list objects", |db| housekeeping::objects(db, after, limit))
+    }
+}

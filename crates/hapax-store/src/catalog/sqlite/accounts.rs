@@ -1,0 +1,204 @@
+//! Users, their spaces and tokens.
+
+use hapax_proto::span::Length;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::{EntryId, Outcome, Refusal, Space, SpaceId, Token, TokenId, User, UserId};
+use super::{Applied, Stop, entries, row, uploads};
+use crate::clock::Timestamp;
+
+const USER_COLUMNS: &str = "u.id, u.name, u.password, u.admin, u.space, u.created";
+const SPACE_COLUMNS: &str = "id, name, owner, quota, used, reserved";
+const TOKEN_COLUMNS: &str = "t.id, t.user, t.name, t.scope, t.created, t.expires";
+
+fn user_from(found: &Row<'_>, first: usize) -> rusqlite::Result<User> {
+    Ok(User {
+        id: UserId(found.get(first)?),
+        name: found.get(first + 1)?,
+        password: found.get(first + 2)?,
+        admin: found.get(first + 3)?,
+        space: SpaceId(found.get(first + 4)?),
+        created: row::get_time(found, first + 5)?,
+    })
+}
+
+fn token_from(found: &Row<'_>) -> rusqlite::Result<Token> {
+    Ok(Token {
+        id: TokenId(found.get(0)?),
+        user: UserId(found.get(1)?),
+        name: found.get(2)?,
+        scope: found.get(3)?,
+        created: row::get_time(found, 4)?,
+        expires: row::get_time_opt(found, 5)?,
+    })
+}
+
+fn space_from(found: &Row<'_>) -> rusqlite::Result<Space> {
+    Ok(Space {
+        id: SpaceId(found.get(0)?),
+        name: found.get(1)?,
+        owner: UserId(found.get(2)?),
+        quota: row::get_length_opt(found, 3)?,
+        used: row::get_length(found, 4)?,
+        reserved: row::get_length(found, 5)?,
+    })
+}
+
+pub(super) fn create_user(
+    db: &Connection,
+    name: &str,
+    password: &str,
+    admin: bool,
+    now: Timestamp,
+) -> Applied {
+    let taken = db
+        .prepare_cached("SELECT 1 FROM users WHERE name = ?1 UNION ALL SELECT 1 FROM spaces WHERE name = ?1")?
+        .exists([name])?;
+    if taken {
+        return Err(Refusal::Exists.into());
+    }
+    // Space, root and user name each other; the two rows made first are completed once the later ones have numbers.
+    db.prepare_cached("INSERT INTO spaces (name, owner, root, used, reserved) VALUES (?1, 0, 0, 0, 0)")?
+        .execute([name])?;
+    let space = SpaceId(db.last_insert_rowid());
+    let root = entries::add_root(db, space, now)?;
+    db.prepare_cached(
+        "INSERT INTO users (name, password, admin, space, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![name, password, admin, space.0, row::time(now)])?;
+    let user = UserId(db.last_insert_rowid());
+    db.prepare_cached("UPDATE spaces SET owner = ?2, root = ?3 WHERE id = ?1")?
+        .execute(params![space.0, user.0, root.0])?;
+    Ok(Outcome::User(user))
+}
+
+pub(super) fn set_password(db: &Connection, user: UserId, password: &str) -> Applied {
+    changed_one(
+        db.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
+            .execute(params![user.0, password])?,
+    )
+}
+
+pub(super) fn set_quota(db: &Connection, space: SpaceId, quota: Option<Length>) -> Applied {
+    changed_one(
+        db.prepare_cached("UPDATE spaces SET quota = ?2 WHERE id = ?1")?
+            .execute(params![space.0, quota.map(row::length)])?,
+    )
+}
+
+fn changed_one(rows: usize) -> Applied {
+    if rows == 1 { Ok(Outcome::Done) } else { Err(Refusal::NotFound.into()) }
+}
+
+pub(super) fn remove_user(db: &Connection, user: UserId, now: Timestamp) -> Applied {
+    let (space, root): (i64, i64) = db
+        .prepare_cached("SELECT s.id, s.root FROM users u JOIN spaces s ON s.id = u.space WHERE u.id = ?1")?
+        .query_row([user.0], |found| Ok((found.get(0)?, found.get(1)?)))
+        .optional()?
+        .ok_or(Refusal::NotFound)?;
+    uploads::remove_all(db, user, now)?;
+    entries::remove_below(db, SpaceId(space), EntryId(root), now)?;
+    db.prepare_cached("DELETE FROM tokens WHERE user = ?1")?.execute([user.0])?;
+    db.prepare_cached("DELETE FROM users WHERE id = ?1")?.execute([user.0])?;
+    db.prepare_cached("DELETE FROM spaces WHERE id = ?1")?.execute([space])?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn add_token(
+    db: &Connection,
+    user: UserId,
+    name: &str,
+    hash: &[u8; 32],
+    scope: &str,
+    now: Timestamp,
+    expires: Option<Timestamp>,
+) -> Applied {
+    if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([user.0])? {
+        return Err(Refusal::NotFound.into());
+    }
+    if db.prepare_cached("SELECT 1 FROM tokens WHERE hash = ?1")?.exists([&hash[..]])? {
+        return Err(Refusal::Exists.into());
+    }
+    db.prepare_cached(
+        "INSERT INTO tokens (user, name, hash, scope, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![user.0, name, &hash[..], scope, row::time(now), expires.map(row::time)])?;
+    Ok(Outcome::Token(TokenId(db.last_insert_rowid())))
+}
+
+pub(super) fn remove_token(db: &Connection, user: UserId, token: TokenId) -> Applied {
+    changed_one(
+        db.prepare_cached("DELETE FROM tokens WHERE id = ?1 AND user = ?2")?.execute([token.0, user.0])?,
+    )
+}
+
+pub(super) fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<User>> {
+    db.prepare_cached(&format!("SELECT {USER_COLUMNS} FROM users u WHERE u.name = ?1"))?
+        .query_row([name], |found| user_from(found, 0))
+        .optional()
+}
+
+pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<User>> {
+    db.prepare_cached(&format!("SELECT {USER_COLUMNS} FROM users u ORDER BY u.name"))?
+        .query_map([], |found| user_from(found, 0))?
+        .collect()
+}
+
+pub(super) fn space(db: &Connection, name: &str) -> rusqlite::Result<Option<Space>> {
+    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE name = ?1"))?
+        .query_row([name], space_from)
+        .optional()
+}
+
+pub(super) fn space_by_id(db: &Connection, id: SpaceId) -> rusqlite::Result<Option<Space>> {
+    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE id = ?1"))?
+        .query_row([id.0], space_from)
+        .optional()
+}
+
+pub(super) fn token(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<(Token, User)>> {
+    db.prepare_cached(&format!(
+        "SELECT {TOKEN_COLUMNS}, {USER_COLUMNS} FROM tokens t JOIN users u ON u.id = t.user WHERE t.hash = ?1"
+    ))?
+    .query_row([&hash[..]], |found| Ok((token_from(found)?, user_from(found, 6)?)))
+    .optional()
+}
+
+pub(super) fn tokens(db: &Connection, user: UserId) -> rusqlite::Result<Vec<Token>> {
+    db.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.user = ?1 ORDER BY t.id"))?
+        .query_map([user.0], token_from)?
+        .collect()
+}
+
+// ---------------------------------------------------------------- quota
+
+pub(super) fn add_used(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE spaces SET used = used + ?2 WHERE id = ?1")?
+        .execute(params![space.0, bytes])?;
+    Ok(())
+}
+
+pub(super) fn add_reserved(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE spaces SET reserved = reserved + ?2 WHERE id = ?1")?
+        .execute(params![space.0, bytes])?;
+    Ok(())
+}
+
+/// Refuses if the files of a space passed its quota.
+pub(super) fn check_used(db: &Connection, space: SpaceId) -> Result<(), Stop> {
+    check(db, space, |space| space.used.get())
+}
+
+/// Refuses if the files and promises of a space passed its quota.
+pub(super) fn check_reserved(db: &Connection, space: SpaceId) -> Result<(), Stop> {
+    check(db, space, |space| space.used.get().saturating_add(space.reserved.get()))
+}
+
+fn check(db: &Connection, space: SpaceId, taken: impl Fn(&Space) -> u64) -> Result<(), Stop> {
+    let space = space_by_id(db, space)?.ok_or(Refusal::NotFound)?;
+    let used = taken(&space);
+    match space.quota {
+        Some(limit) if used > limit.get() => Err(Refusal::Quota { limit, used: Length::new(used) }.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,357 @@
+//! Objects, extents, contents and blobs: where bytes are, and who still points to them.
+
+use hapax_proto::span::{Length, Span};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, NewExtent, Outcome, Refusal, SpaceId};
+use super::{Applied, Stop, row};
+use crate::clock::Timestamp;
+use crate::id::{DirId, ObjectId, ObjectName};
+use crate::key::Fingerprint;
+
+/// What becomes of an object that its last extent left.
+#[derive(Clone, Copy)]
+pub(super) enum Fate {
+    /// It stays for the grace period: a reader may still hold the extents.
+    Drop(Timestamp),
+    /// It goes at once: nobody but its upload ever saw it.
+    Doom,
+}
+
+// ---------------------------------------------------------------- contents
+
+pub(super) fn new_content(db: &Connection) -> rusqlite::Result<ContentId> {
+    db.prepare_cached("INSERT INTO contents (version, covered) VALUES (0, 0)")?.execute([])?;
+    Ok(ContentId(db.last_insert_rowid()))
+}
+
+/// Places extents; each object is referred to by an update that must change exactly one row (R8).
+pub(super) fn place(db: &Connection, content: ContentId, put: &[NewExtent]) -> Result<(), Stop> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO extents (content, start, length, object, object_start, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for extent in put {
+        let end = extent.object_start.checked_add(extent.span.length());
+        if extent.span.is_empty() || end.is_none_or(|end| end > extent.object_length.end()) {
+            return Err(Refusal::Malformed("an extent that its object does not hold").into());
+        }
+        if overlaps(db, content, extent.span)? {
+            return Err(Refusal::Malformed("extents overlap").into());
+        }
+        hold_object(db, extent)?;
+        insert.execute(params![
+            content.0,
+            row::offset(extent.span.start()),
+            row::length(extent.span.length()),
+            &extent.object.id.as_bytes()[..],
+            row::offset(extent.object_start),
+            extent.value.map(|value| value.0),
+        ])?;
+        add_covered(db, content, row::length(extent.span.length()))?;
+    }
+    Ok(())
+}
+
+fn hold_object(db: &Connection, extent: &NewExtent) -> Result<(), Stop> {
+    let object = extent.object;
+    let held = db
+        .prepare_cached(
+            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND length = ?2",
+        )?
+        .execute(params![&object.id.as_bytes()[..], row::length(extent.object_length)])?;
+    if held == 1 {
+        return Ok(());
+    }
+    let known =
+        db.prepare_cached("SELECT 1 FROM objects WHERE id = ?1")?.exists([&object.id.as_bytes()[..]])?;
+    if known {
+        return Err(Refusal::NotLive.into());
+    }
+    let added = db
+        .prepare_cached(
+            "INSERT INTO objects (id, dir, length, state)
+             SELECT ?1, id, ?3, 0 FROM dirs WHERE id = ?2 AND open = 1 AND boot = (SELECT max(id) FROM boots)",
+        )?
+        .execute(params![&object.id.as_bytes()[..], object.dir.get(), row::length(extent.object_length)])?;
+    if added == 1 { Ok(()) } else { Err(Refusal::ClosedDir.into()) }
+}
+
+/// The extent that begins last before `span.end()` is the only one that can overlap, for extents never overlap each other.
+fn overlaps(db: &Connection, content: ContentId, span: Span) -> rusqlite::Result<bool> {
+    let last: Option<(i64, i64)> = db
+        .prepare_cached(
+            "SELECT start, length FROM extents WHERE content = ?1 AND start < ?2 ORDER BY start DESC LIMIT 1",
+        )?
+        .query_row(params![content.0, row::offset(span.end())], |found| Ok((found.get(0)?, found.get(1)?)))
+        .optional()?;
+    Ok(last.is_some_and(|(start, length)| start + length > row::offset(span.start())))
+}
+
+fn add_covered(db: &Connection, content: ContentId, bytes: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE contents SET covered = covered + ?2 WHERE id = ?1")?
+        .execute(params![content.0, bytes])?;
+    Ok(())
+}
+
+/// Removes the extents that overlap a span.
+///
+/// # Errors
+/// `Malformed` if one of them reaches outside of it: extents are never cut.
+pub(super) fn clear(db: &Connection, content: ContentId, span: Span, fate: Fate) -> Result<(), Stop> {
+    let found = extents(db, content, span, usize::MAX)?;
+    if found.iter().any(|extent| !span.contains(extent.span)) {
+        return Err(Refusal::Malformed("an extent reaches outside of what is cleared").into());
+    }
+    remove(db, content, &found, fate)?;
+    Ok(())
+}
+
+/// Removes the given extents of a content, and gives up objects that nothing points to any more.
+pub(super) fn remove(
+    db: &Connection,
+    content: ContentId,
+    gone: &[Extent],
+    fate: Fate,
+) -> rusqlite::Result<()> {
+    let mut delete = db.prepare_cached("DELETE FROM extents WHERE content = ?1 AND start = ?2")?;
+    for extent in gone {
+        delete.execute(params![content.0, row::offset(extent.span.start())])?;
+        add_covered(db, content, -row::length(extent.span.length()))?;
+        give_up_object(db, extent.object.id, fate)?;
+    }
+    Ok(())
+}
+
+fn give_up_object(db: &Connection, object: ObjectId, fate: Fate) -> rusqlite::Result<()> {
+    let (state, since) = match fate {
+        Fate::Drop(now) => (1, Some(row::time(now))),
+        Fate::Doom => (2, None),
+    };
+    db.prepare_cached(
+        "UPDATE objects SET state = ?2, since = ?3
+         WHERE id = ?1 AND state = 0 AND NOT EXISTS (SELECT 1 FROM extents WHERE object = ?1)",
+    )?
+    .execute(params![&object.as_bytes()[..], state, since])?;
+    Ok(())
+}
+
+/// Removes a content with all its extents.
+pub(super) fn remove_content(db: &Connection, content: ContentId, fate: Fate) -> rusqlite::Result<()> {
+    let gone = extents(db, content, whole(), usize::MAX)?;
+    remove(db, content, &gone, fate)?;
+    db.prepare_cached("DELETE FROM inline WHERE content = ?1")?.execute([content.0])?;
+    db.prepare_cached("DELETE FROM contents WHERE id = ?1")?.execute([content.0])?;
+    Ok(())
+}
+
+pub(super) fn whole() -> Span {
+    Span::whole(Length::new(hapax_proto::span::SIZE_MAX))
+}
+
+pub(super) fn set_inline(db: &Connection, content: ContentId, sealed: &[u8]) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO inline (content, sealed) VALUES (?1, ?2)")?
+        .execute(params![content.0, sealed])?;
+    Ok(())
+}
+
+pub(super) fn extents(
+    db: &Connection,
+    content: ContentId,
+    span: Span,
+    limit: usize,
+) -> rusqlite::Result<Vec<Extent>> {
+    // The first row may begin before the span: the last extent that starts at or before it.
+    db.prepare_cached(
+        "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
+         FROM extents e JOIN objects o ON o.id = e.object
+         WHERE e.content = ?1 AND e.start < ?3 AND e.start >= coalesce(
+             (SELECT max(start) FROM extents WHERE content = ?1 AND start <= ?2), ?2)
+           AND e.start + e.length > ?2
+         ORDER BY e.start LIMIT ?4",
+    )?
+    .query_map(
+        params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
+        |found| {
+            Ok(Extent {
+                span: row::get_span(found, 0, 1)?,
+                object: ObjectName {
+                    id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
+                    dir: DirId::new(row::get_u32(found, 3)?),
+                },
+                object_length: row::get_length(found, 4)?,
+                object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
+                value: match found.get_ref(6)? {
+                    rusqlite::types::ValueRef::Null => None,
+                    _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
+                },
+            })
+        },
+    )?
+    .collect()
+}
+
+pub(super) fn inline(db: &Connection, content: ContentId) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.prepare_cached("SELECT sealed FROM inline WHERE content = ?1")?
+        .query_row([content.0], |found| found.get(0))
+        .optional()
+}
+
+// ---------------------------------------------------------------- blobs
+
+/// The columns that `blob_from` reads, in its order, of a table called `b`.
+pub(super) const BLOB_COLUMNS: &str = "b.id, b.fingerprint, b.identity, b.size, b.content";
+
+pub(super) fn blob_from(found: &Row<'_>, first: usize) -> rusqlite::Result<Blob> {
+    Ok(Blob {
+        id: BlobId(found.get(first)?),
+        fingerprint: Fingerprint(row::get_bytes(found, first + 1)?),
+        identity: found.get(first + 2)?,
+        size: row::get_length(found, first + 3)?,
+        content: ContentId(found.get(first + 4)?),
+    })
+}
+
+pub(super) fn by_fingerprint(db: &Connection, fingerprint: &Fingerprint) -> rusqlite::Result<Option<Blob>> {
+    db.prepare_cached(&format!("SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.fingerprint = ?1"))?
+        .query_row([&fingerprint.0[..]], |found| blob_from(found, 0))
+        .optional()
+}
+
+pub(super) fn in_space(
+    db: &Connection,
+    space: SpaceId,
+    fingerprint: &Fingerprint,
+) -> rusqlite::Result<Option<Blob>> {
+    db.prepare_cached(&format!(
+        "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.fingerprint = ?1 AND b.orphan IS NULL
+         AND EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?2)"
+    ))?
+    .query_row(params![&fingerprint.0[..], space.0], |found| blob_from(found, 0))
+    .optional()
+}
+
+pub(super) fn insert(
+    db: &Connection,
+    fingerprint: &Fingerprint,
+    identity: &[u8],
+    size: Length,
+    content: ContentId,
+) -> rusqlite::Result<BlobId> {
+    db.prepare_cached("INSERT INTO blobs (fingerprint, identity, size, content) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![&fingerprint.0[..], identity, row::length(size), content.0])?;
+    Ok(BlobId(db.last_insert_rowid()))
+}
+
+/// Makes a blob live for a finish, which brought all its bytes and so may revive an orphan.
+pub(super) fn revive(db: &Connection, blob: BlobId) -> Result<(), Stop> {
+    match db.prepare_cached("UPDATE blobs SET orphan = NULL WHERE id = ?1")?.execute([blob.0])? {
+        1 => Ok(()),
+        _ => Err(Refusal::NotLive.into()),
+    }
+}
+
+/// Takes hold of a blob that must be live already.
+pub(super) fn hold(db: &Connection, blob: BlobId) -> Result<(), Stop> {
+    let held = db
+        .prepare_cached("UPDATE blobs SET orphan = NULL WHERE id = ?1 AND orphan IS NULL")?
+        .execute([blob.0])?;
+    if held == 1 { Ok(()) } else { Err(Refusal::NotLive.into()) }
+}
+
+/// After an entry left a blob: if it was the last one, the blob is an orphan from now on.
+pub(super) fn release(db: &Connection, blob: BlobId, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE blobs SET orphan = ?2 WHERE id = ?1 AND orphan IS NULL AND NOT EXISTS (SELECT 1 FROM entries WHERE blob = ?1)",
+    )?
+    .execute(params![blob.0, row::time(now)])?;
+    Ok(())
+}
+
+pub(super) fn add_spare(db: &Connection, blob: BlobId, content: ContentId) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT INTO spares (blob, content) VALUES (?1, ?2)")?.execute([blob.0, content.0])?;
+    Ok(())
+}
+
+pub(super) fn settle_spare(
+    db: &Connection,
+    blob: BlobId,
+    spare: ContentId,
+    promote: bool,
+    now: Timestamp,
+) -> Applied {
+    let found = db
+        .prepare_cached("DELETE FROM spares WHERE blob = ?1 AND content = ?2")?
+        .execute([blob.0, spare.0])?;
+    if found == 0 {
+        return Err(Refusal::NotFound.into());
+    }
+    let loser = if promote {
+        let old = db
+            .prepare_cached("SELECT content FROM blobs WHERE id = ?1")?
+            .query_row([blob.0], |row| row.get(0).map(ContentId))?;
+        db.prepare_cached("UPDATE blobs SET content = ?2 WHERE id = ?1")?.execute([blob.0, spare.0])?;
+        old
+    } else {
+        spare
+    };
+    remove_content(db, loser, Fate::Drop(now))?;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn bury(db: &Connection, before: Timestamp, limit: usize, now: Timestamp) -> Applied {
+    let orphans = db
+        .prepare_cached("SELECT id, content FROM blobs WHERE orphan < ?1 ORDER BY orphan, id LIMIT ?2")?
+        .query_map(params![row::time(before), row::limit(limit)], |row| {
+            Ok((BlobId(row.get(0)?), ContentId(row.get(1)?)))
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for (blob, content) in &orphans {
+        let spares = db
+            .prepare_cached("DELETE FROM spares WHERE blob = ?1 RETURNING content")?
+            .query_map([blob.0], |row| row.get(0).map(ContentId))?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob.0])?;
+        for content in spares.iter().chain([content]) {
+            remove_content(db, *content, Fate::Drop(now))?;
+        }
+    }
+    Ok(Outcome::Count(orphans.len()))
+}
+
+pub(super) fn spares(db: &Connection, limit: usize) -> rusqlite::Result<Vec<(Blob, ContentId)>> {
+    db.prepare_cached(&format!(
+        "SELECT {BLOB_COLUMNS}, s.content FROM spares s JOIN blobs b ON b.id = s.blob ORDER BY s.content LIMIT ?1"
+    ))?
+    .query_map([row::limit(limit)], |found| Ok((blob_from(found, 0)?, ContentId(found.get(5)?))))?
+    .collect()
+}
+
+/// Names up to this many paths that show a blob.
+const PATHS_NAMED: usize = 4;
+
+pub(super) fn list(
+    db: &Connection,
+    after: Option<BlobId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Blob, Vec<String>)>> {
+    let blobs = db
+        .prepare_cached(&format!(
+            "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.id > ?1 AND b.orphan IS NULL ORDER BY b.id LIMIT ?2"
+        ))?
+        .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| blob_from(found, 0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    blobs
+        .into_iter()
+        .map(|blob| {
+            let entries = db
+                .prepare_cached("SELECT id FROM entries WHERE blob = ?1 ORDER BY id LIMIT ?2")?
+                .query_map(params![blob.id.0, row::limit(PATHS_NAMED)], |found| found.get(0))?
+                .collect::<rusqlite::Result<Vec<i64>>>()?;
+            let paths = entries
+                .into_iter()
+                .map(|id| super::entries::long_path(db, id))
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((blob, paths))
+        })
+        .collect()
+}
