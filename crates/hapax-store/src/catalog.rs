@@ -47,6 +47,8 @@ use hapax_proto::upload::State;
 
 use crate::clock::Timestamp;
 use crate::error::StoreError;
+
+pub use crate::error::Refusal;
 use crate::id::{DirId, ObjectId, ObjectName};
 use crate::key::Fingerprint;
 
@@ -440,8 +442,8 @@ pub enum Intent {
         space: SpaceId,
         /// Which file.
         path: EntryPath,
-        /// The new mtime, if it changes.
-        mtime: Option<Option<i64>>,
+        /// The new mtime in milliseconds since the epoch, if it changes.
+        mtime: Option<i64>,
         /// The new executable bit, if it changes.
         executable: Option<bool>,
     },
@@ -693,62 +695,6 @@ pub enum Outcome {
     Ended(Vec<UploadId>),
     /// Objects whose files are to be deleted now.
     Doomed(Vec<ObjectName>),
-}
-
-/// Why an intent changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// What the intent is about does not exist.
-    #[error("it does not exist")]
-    NotFound,
-    /// The name is taken.
-    #[error("the name is taken")]
-    Exists,
-    /// A folder stands where a file is needed.
-    #[error("it is a folder")]
-    IsAFolder,
-    /// A file stands where a folder is needed.
-    #[error("a name on the way is a file")]
-    NotAFolder,
-    /// The folder is not empty.
-    #[error("the folder is not empty")]
-    NotEmpty,
-    /// The target lies inside the source.
-    #[error("a folder cannot be moved into itself")]
-    IntoItself,
-    /// What must stand at the path does not.
-    #[error("something else stands there by now")]
-    Unexpected,
-    /// The upload is not open.
-    #[error("the upload has ended")]
-    Ended(State),
-    /// A newer writer, generation or version was committed before.
-    #[error("a newer request took over")]
-    Superseded,
-    /// Bytes are missing.
-    #[error("bytes are missing")]
-    Incomplete,
-    /// The space's quota does not suffice.
-    #[error("the quota is used up")]
-    Quota {
-        /// The most bytes that may lie in the space.
-        limit: Length,
-        /// What lies in it or is promised.
-        used: Length,
-    },
-    /// The user has too many open uploads.
-    #[error("too many unfinished uploads")]
-    TooManyUploads,
-    /// A directory is not open, or belongs to another boot.
-    #[error("the directory of an object is closed")]
-    ClosedDir,
-    /// An object or blob that a reference is to be added to is not live.
-    #[error("it is being deleted")]
-    NotLive,
-    /// The intent contradicts itself.
-    #[error("the intent is malformed: {0}")]
-    Malformed(&'static str),
 }
 
 /// What an intent came to, or why it changed nothing.

@@ -366,7 +366,7 @@ pub(super) fn set_meta(
     db: &Connection,
     space: SpaceId,
     path: &EntryPath,
-    mtime: Option<Option<i64>>,
+    mtime: Option<i64>,
     executable: Option<bool>,
 ) -> Applied {
     let (node, _) = walk(db, space, path)?.ok_or(Refusal::NotFound)?;
@@ -412,12 +412,11 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     accounts::add_used(db, publish.space, row::length(publish.size) - freed)?;
     accounts::check_used(db, publish.space)?;
 
-    let (entry, version) = match &target {
-        Some(node) => replace(db, node, &folder, &settled, publish)?,
-        None => {
-            let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
-            (node.id, node.version)
-        }
+    let (entry, version) = if let Some(node) = &target {
+        replace(db, node, &folder, &settled, publish)?
+    } else {
+        let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
+        (node.id, node.version)
     };
     let replaced = target.is_some();
     if let Source::Upload { id, .. } = &publish.source {
