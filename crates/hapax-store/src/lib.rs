@@ -31,3 +31,5 @@ pub mod object;
 pub mod sealed;
 /// The catalog: everything that has a name, a state or a reference.
 pub mod catalog;
+/// Two-stage group commit: bytes, then rows.
+pub mod committer;
