@@ -114,6 +114,16 @@ impl KeyRing {
         Ok(Self::of(SecretKey::random()?, SecretKey::random()?, SecretKey::random()?))
     }
 
+    /// Returns the ring of the known answers in `fixtures/known_answers.py`.
+    #[cfg(test)]
+    pub(crate) fn fixed() -> Self {
+        Self::of(
+            SecretKey::from_bytes([1; 32]),
+            SecretKey::from_bytes([2; 32]),
+            SecretKey::from_bytes([3; 32]),
+        )
+    }
+
     fn of(root: SecretKey, fingerprint: SecretKey, entity_tag: SecretKey) -> Self {
         let mut root_id = [0; 8];
         root_id.copy_from_slice(&root.derive(ROOT_ID_CONTEXT).as_bytes()[..8]);
@@ -583,6 +593,25 @@ mod tests {
         check("master", 0o640, false);
         check("master", 0o604, false);
         check("ring", 0o644, false);
+    }
+
+    #[test]
+    fn files_and_values_are_as_the_format_page_says() {
+        #[track_caller]
+        fn check(bytes: &[u8], known: &str) {
+            assert_eq!(data_encoding::HEXLOWER.encode(bytes), known, "see fixtures/known_answers.py");
+        }
+        let ring = KeyRing::fixed();
+        let file = ring.encode(&MasterKey(SecretKey::from_bytes([4; 32])), &[5; SALT_LENGTH]);
+        check(
+            blake3::hash(&file).as_bytes(),
+            "def41044c72400c5164e83c64bf28c229f9df948d671b0ae7c4abafc5169a162",
+        );
+        check(&ring.root_id(), "28359fe3c3b3fbc4");
+        let fingerprint = ring.fingerprint(&[6; 32], Length::new(7));
+        check(&fingerprint.0, "8e527751efbfe9cff6384fbb9c97ed2be46608aea938a71a4cf0d23fbe12605c");
+        check(&ring.entity_tag(&fingerprint), "de976966c207ddd019a49dcaa9d84fbd");
+        check(&ring.content_tag(&[8; 16]), "d187eefa1236ced089a94de4972c00a8");
     }
 
     #[test]

@@ -94,7 +94,16 @@ pub struct SealedWriter {
 impl SealedWriter {
     /// Begins an object under a name that was never used, with a data key of its own.
     pub fn create(objects: &dyn Objects, ring: &KeyRing, name: ObjectName) -> Result<Self, StoreError> {
-        let data_key = SecretKey::random()?;
+        Self::create_with(&SecretKey::random()?, objects, ring, name)
+    }
+
+    /// Begins an object with a data key that was never used before.
+    fn create_with(
+        data_key: &SecretKey,
+        objects: &dyn Objects,
+        ring: &KeyRing,
+        name: ObjectName,
+    ) -> Result<Self, StoreError> {
         let mut buffer = Vec::with_capacity(HEADER_LENGTH + STRIDE);
         buffer.extend_from_slice(&clear_header(name.id, ring));
         buffer.resize(HEADER_LENGTH, 0);
@@ -103,7 +112,7 @@ impl SealedWriter {
         Ok(Self {
             object: objects.create(name)?,
             name,
-            cipher: SegmentCipher::new(&data_key, VERSION, name.id),
+            cipher: SegmentCipher::new(data_key, VERSION, name.id),
             buffer,
             sealed: HEADER_LENGTH,
             open: 0,
@@ -415,6 +424,25 @@ mod tests {
         let mut bytes = vec![0; length];
         blake3::Hasher::new().update(b"pattern").finalize_xof().fill(&mut bytes);
         bytes
+    }
+
+    #[test]
+    fn an_object_is_laid_out_as_the_format_page_says() {
+        #[track_caller]
+        fn check(length: usize, known: &str) {
+            let store = Store { ring: KeyRing::fixed(), ..Store::new() };
+            let name = ObjectName { dir: fresh_name().dir, id: ObjectId::from_bytes([9; 16]) };
+            let data_key = SecretKey::from_bytes([10; 32]);
+            let mut writer = SealedWriter::create_with(&data_key, &store.objects, &store.ring, name).unwrap();
+            let plaintext: Vec<u8> = (0..251).cycle().take(length).collect();
+            writer.write(&plaintext).unwrap();
+            writer.finish().unwrap();
+            let stored = blake3::hash(&store.sealed_bytes(name));
+            assert_eq!(stored.to_hex().as_str(), known, "see fixtures/known_answers.py");
+        }
+        check(1, "50f55dca11488d6aabe6ded6a811b64358c5b14cbb0f874455349ce07fb99ca2");
+        check(SEGMENT, "4f24663444473f1796eac8b52bc116ca34fd738a38a9ccd12d328a838d5e7e79");
+        check(2 * SEGMENT + 100, "be3628b536189d7a64f403dd0d89b7ff1603b3ecdb236f257176a83daa3dcc80");
     }
 
     /// Where segment `index` begins in the stored bytes.
