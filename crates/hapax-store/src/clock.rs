@@ -1,5 +1,5 @@
 //! Time that jumps cannot fool. Owns the one clock that expiry and deletion go by, as a pure function of readings;
-//! it reads no clock itself (that is [`Clock`]'s part) and persists nothing (a catalog row of the caller does).
+//! it reads no clock itself (that is `Clock`'s part) and persists nothing (a catalog row of the caller does).
 //!
 //! ```text
 //!   wall clock   ------/    may jump, both ways, at boot or any time

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A rotation of the master writes the new one beside the old, re-wraps the ring, then puts the new one in place.
-//! A crash leaves the ring under one of the two, and [`KeyRing::open_or_create`] tries both.
+//! A crash leaves the ring under one of the two, and `KeyRing::open_or_create` tries both.
 
 use std::path::{Path, PathBuf};
 
