@@ -345,7 +345,10 @@ fn help(tasks: &Mutex<Receiver<EarlyTask>>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::{
         super::contract::{fresh_name, keeps_the_contract, read_whole, store},
@@ -487,6 +490,70 @@ mod tests {
                 check_promised(&promised, &disk.power_cut(Torn::Nothing), &format!("sync {n}"));
             }
         }
+    }
+
+    /// A file whose first sync waits to be let go and then fails; all others succeed at once.
+    struct Gated {
+        calls: AtomicUsize,
+        /// Says that a sync has begun.
+        begun: SyncSender<usize>,
+        gate: Mutex<Receiver<()>>,
+    }
+
+    impl DiskFile for Gated {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            let call = self.calls.fetch_add(1, Ordering::SeqCst);
+            self.begun.send(call).unwrap();
+            if call > 0 {
+                return Ok(());
+            }
+            self.gate.lock().unwrap().recv().unwrap();
+            Err(rustix::io::Errno::IO.into())
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn finish_waits_for_a_running_early_sync_and_believes_it() {
+        let (begun, begins) = sync_channel(4);
+        let (open_gate, gate) = sync_channel(1);
+        let file = Gated { calls: AtomicUsize::new(0), begun, gate: Mutex::new(gate) };
+        let mut writer = Box::new(LocalWriter {
+            file: Arc::new(file),
+            disk: Arc::new(fresh()),
+            layout: layout(),
+            name: fresh_name(),
+            end: Offset::ZERO,
+            covered: Offset::ZERO,
+            early_sync: Length::new(1),
+            helpers: Arc::new(Helpers::start().unwrap()),
+            early: Arc::new(Early::default()),
+            state: WriterState::Open,
+        });
+        writer.write(b"x").unwrap();
+        assert_eq!(begins.recv().unwrap(), 0, "the early sync runs on a helper");
+        let finished = std::thread::scope(|scope| {
+            let finishing = scope.spawn(move || writer.finish());
+            assert_eq!(begins.recv().unwrap(), 1, "the last sync succeeds while the early one runs");
+            open_gate.send(()).unwrap();
+            finishing.join().unwrap()
+        });
+        assert!(matches!(finished, Err(StoreError::Disk { doing: "sync", .. })), "{finished:?}");
     }
 
     #[test]
