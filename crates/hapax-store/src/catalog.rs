@@ -23,6 +23,9 @@
 //!   the path whose own time lies in that second was itself marked weak. An entry is marked weak when at the moment of
 //!   the change the second of `now` is not later than the second of the time it replaces, nor than the second in which its
 //!   folder last lost a name (by removal, move or replacement by a move). Only files lose names that matter, but folders count alike.
+//! - *Clocks.* Times that are shown (`modified`, `created`) are by the wall clock; times that end things (`expires`, orphan
+//!   and dropped `since`, the end of an upload) by the steady one. A plain `Timestamp` called `now` is steady, except in `CreateUpload`
+//!   and `AddToken`, where it only says when something was made.
 //! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
 //!   while that is unknown, of the covered bytes rounded up to 64 MiB. `CreateUpload`, `Resize` and a `Store` that raises its
 //!   upload's reservation are refused if `used + reserved` would pass the quota; `Publish` if `used` would, with the
@@ -45,7 +48,7 @@ use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::State;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::error::StoreError;
 
 pub use crate::error::Refusal;
@@ -356,7 +359,7 @@ pub enum Intent {
         /// Whether the user may administer the service.
         admin: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Replaces a user's password; all tokens stay.
     SetPassword {
@@ -377,7 +380,7 @@ pub enum Intent {
         /// Who.
         user: UserId,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Adds a token.
     AddToken {
@@ -408,7 +411,7 @@ pub enum Intent {
         /// Its path.
         path: EntryPath,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Moves an entry, folders with all they hold; parents of the target must exist.
     Move {
@@ -421,7 +424,7 @@ pub enum Intent {
         /// Whether a file at the target may be replaced (by a file).
         overwrite: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Removes an entry.
     Remove {
@@ -434,7 +437,7 @@ pub enum Intent {
         /// Whether a folder goes with all it holds.
         recursive: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Changes what is said about a file beside its bytes; raises the entry's version.
     SetMeta {
@@ -451,7 +454,8 @@ pub enum Intent {
     CreateUpload(Box<NewUpload>),
     /// Puts bytes into an open upload.
     Store(Box<Store>),
-    /// Gives an open upload another size; bytes and open parts behind `keep` are dropped.
+    /// Gives an open upload another size; bytes and open parts behind `keep` are dropped, and the generation is raised,
+    /// for a run that is under way was measured by the old size.
     Resize {
         /// Which upload.
         upload: UploadId,
@@ -614,7 +618,7 @@ pub struct Publish {
     /// What the client says about the file.
     pub meta: Meta,
     /// The time now.
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 /// Where the bytes of a content to be published are.

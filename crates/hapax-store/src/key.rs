@@ -13,7 +13,10 @@
 
 use std::path::{Path, PathBuf};
 
-use hapax_proto::span::Length;
+use hapax_proto::{
+    span::{Length, Offset},
+    tree::PartNumber,
+};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
@@ -47,6 +50,7 @@ const MASTER_MAX: usize = 64 + 2;
 const WRAP_RING_CONTEXT: &str = "hapax store 2026 master wraps ring v1";
 const CHECK_RING_CONTEXT: &str = "hapax store 2026 master check v1";
 const WRAP_OBJECT_CONTEXT: &str = "hapax store 2026 object data key wrap v1";
+const MASK_VALUE_CONTEXT: &str = "hapax store 2026 part value mask v1";
 const ROOT_ID_CONTEXT: &str = "hapax store 2026 root key id v1";
 
 /// The domains of the fingerprint and entity tag keys.
@@ -64,6 +68,7 @@ pub struct KeyRing {
     fingerprint: SecretKey,
     entity_tag: SecretKey,
     wrap_object: SecretKey,
+    mask_value: SecretKey,
     root_id: [u8; 8],
     small: SmallCipher,
 }
@@ -129,6 +134,7 @@ impl KeyRing {
         root_id.copy_from_slice(&root.derive(ROOT_ID_CONTEXT).as_bytes()[..8]);
         Self {
             wrap_object: root.derive(WRAP_OBJECT_CONTEXT),
+            mask_value: root.derive(MASK_VALUE_CONTEXT),
             small: SmallCipher::new(&root),
             root_id,
             root,
@@ -212,6 +218,16 @@ impl KeyRing {
     /// Returns the name of the root key, which is no secret: an object says by it which ring it needs.
     pub fn root_id(&self) -> [u8; 8] {
         self.root_id
+    }
+
+    /// Masks the subtree value of a part whose bytes begin at `start` in an object's plaintext; masking twice unmasks.
+    ///
+    /// An object is written once and a value is bound to its part, so a mask meets one value only: a one-time pad. A
+    /// stolen catalog thereby cannot be asked whether it holds a file of which somebody knows the values.
+    pub fn mask_value(&self, object: ObjectId, start: Offset, part: PartNumber, value: [u8; 32]) -> [u8; 32] {
+        let place = [start.get().to_le_bytes(), u64::from(part.get()).to_le_bytes()].concat();
+        let mask = self.mask_value.hash(&[object.as_bytes(), &place]);
+        std::array::from_fn(|i| value[i] ^ mask[i])
     }
 
     /// Returns the key that wraps the data key of one object. It is used once, because an id is.

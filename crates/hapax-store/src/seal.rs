@@ -222,6 +222,10 @@ pub enum Purpose {
     Inline,
     /// The BLAKE3 and size of a blob.
     Identity,
+    /// The BLAKE3 that an upload has if it ends where its first part ends now.
+    FirstRoot,
+    /// The digests that a client declared for an upload.
+    Declared,
 }
 
 impl Purpose {
@@ -231,6 +235,8 @@ impl Purpose {
             Self::Tail => b"tail",
             Self::Inline => b"inline",
             Self::Identity => b"identity",
+            Self::FirstRoot => b"first-root",
+            Self::Declared => b"declared",
         }
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{EntryId, Outcome, Refusal, Space, SpaceId, Token, TokenId, User, UserId};
 use super::{Applied, Stop, entries, row, uploads};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 const USER_COLUMNS: &str = "u.id, u.name, u.password, u.admin, u.space, u.created";
 const SPACE_COLUMNS: &str = "id, name, owner, quota, used, reserved";
@@ -44,13 +44,7 @@ fn space_from(found: &Row<'_>) -> rusqlite::Result<Space> {
     })
 }
 
-pub(super) fn create_user(
-    db: &Connection,
-    name: &str,
-    password: &str,
-    admin: bool,
-    now: Timestamp,
-) -> Applied {
+pub(super) fn create_user(db: &Connection, name: &str, password: &str, admin: bool, now: Moment) -> Applied {
     let taken = db
         .prepare_cached("SELECT 1 FROM users WHERE name = ?1 UNION ALL SELECT 1 FROM spaces WHERE name = ?1")?
         .exists([name])?;
@@ -65,7 +59,7 @@ pub(super) fn create_user(
     db.prepare_cached(
         "INSERT INTO users (name, password, admin, space, created) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute(params![name, password, admin, space.0, row::time(now)])?;
+    .execute(params![name, password, admin, space.0, row::time(now.wall)])?;
     let user = UserId(db.last_insert_rowid());
     db.prepare_cached("UPDATE spaces SET owner = ?2, root = ?3 WHERE id = ?1")?
         .execute(params![space.0, user.0, root.0])?;
@@ -90,13 +84,13 @@ fn changed_one(rows: usize) -> Applied {
     if rows == 1 { Ok(Outcome::Done) } else { Err(Refusal::NotFound.into()) }
 }
 
-pub(super) fn remove_user(db: &Connection, user: UserId, now: Timestamp) -> Applied {
+pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied {
     let (space, root): (i64, i64) = db
         .prepare_cached("SELECT s.id, s.root FROM users u JOIN spaces s ON s.id = u.space WHERE u.id = ?1")?
         .query_row([user.0], |found| Ok((found.get(0)?, found.get(1)?)))
         .optional()?
         .ok_or(Refusal::NotFound)?;
-    uploads::remove_all(db, user, now)?;
+    uploads::remove_all(db, user, now.steady)?;
     entries::remove_below(db, SpaceId(space), EntryId(root), now)?;
     db.prepare_cached("DELETE FROM tokens WHERE user = ?1")?.execute([user.0])?;
     db.prepare_cached("DELETE FROM users WHERE id = ?1")?.execute([user.0])?;

@@ -9,7 +9,7 @@ use super::super::{
     BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, UploadId,
 };
 use super::{Applied, Stop, accounts, blobs, row, uploads};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// An entry's own columns; `Entry` adds what its ancestors say.
 struct Node {
@@ -108,7 +108,7 @@ fn folder_with_parents(
     db: &Connection,
     space: SpaceId,
     path: &EntryPath,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(Node, bool), Stop> {
     let mut node = root(db, space)?.ok_or(Refusal::NotFound)?;
     let mut created = false;
@@ -192,8 +192,8 @@ pub(super) fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String>
 // ---------------------------------------------------------------- changing
 
 /// Tells whether a path that changes now may have shown another content in this very second.
-fn is_weak(now: Timestamp, replaced: Option<Timestamp>, vacated: Option<i64>) -> bool {
-    let second = row::int(now.as_secs());
+fn is_weak(now: Moment, replaced: Option<Timestamp>, vacated: Option<i64>) -> bool {
+    let second = row::int(now.wall.as_secs());
     replaced.is_some_and(|time| row::int(time.as_secs()) >= second)
         || vacated.is_some_and(|time| time >= second)
 }
@@ -205,7 +205,7 @@ fn add(
     name: &EntryName,
     blob: Option<BlobId>,
     meta: &Meta,
-    now: Timestamp,
+    now: Moment,
 ) -> rusqlite::Result<Node> {
     let weak = is_weak(now, None, parent.vacated);
     db.prepare_cached(
@@ -216,7 +216,7 @@ fn add(
         space.0,
         parent.id,
         name.as_str(),
-        row::time(now),
+        row::time(now.wall),
         weak,
         blob.map(|blob| blob.0),
         meta.mtime,
@@ -224,20 +224,20 @@ fn add(
         meta.media_type
     ])?;
     let id = db.last_insert_rowid();
-    Ok(Node { id, name: name.as_str().to_owned(), version: 1, modified: now, weak, vacated: None, blob })
+    Ok(Node { id, name: name.as_str().to_owned(), version: 1, modified: now.wall, weak, vacated: None, blob })
 }
 
-pub(super) fn add_root(db: &Connection, space: SpaceId, now: Timestamp) -> rusqlite::Result<EntryId> {
+pub(super) fn add_root(db: &Connection, space: SpaceId, now: Moment) -> rusqlite::Result<EntryId> {
     db.prepare_cached(
         "INSERT INTO entries (space, parent, name, version, modified, weak, executable) VALUES (?1, NULL, '', 1, ?2, 0, 0)",
     )?
-    .execute(params![space.0, row::time(now)])?;
+    .execute(params![space.0, row::time(now.wall)])?;
     Ok(EntryId(db.last_insert_rowid()))
 }
 
-fn vacate(db: &Connection, parent: i64, now: Timestamp) -> rusqlite::Result<()> {
+fn vacate(db: &Connection, parent: i64, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE entries SET vacated = max(coalesce(vacated, 0), ?2) WHERE id = ?1")?
-        .execute(params![parent, row::int(now.as_secs())])?;
+        .execute(params![parent, row::int(now.wall.as_secs())])?;
     Ok(())
 }
 
@@ -249,7 +249,7 @@ fn expect(found: Option<&Node>, expect: Expect) -> Result<(), Refusal> {
     }
 }
 
-pub(super) fn make_folder(db: &Connection, space: SpaceId, path: &EntryPath, now: Timestamp) -> Applied {
+pub(super) fn make_folder(db: &Connection, space: SpaceId, path: &EntryPath, now: Moment) -> Applied {
     let (node, created) = folder_with_parents(db, space, path, now)?;
     Ok(Outcome::Entry { id: EntryId(node.id), created })
 }
@@ -260,7 +260,7 @@ pub(super) fn move_entry(
     from: &EntryPath,
     to: &EntryPath,
     overwrite: bool,
-    now: Timestamp,
+    now: Moment,
 ) -> Applied {
     let (Some((from_parent, from_name)), Some((to_parent, to_name))) = (from.split_last(), to.split_last())
     else {
@@ -286,7 +286,7 @@ pub(super) fn move_entry(
     db.prepare_cached(
         "UPDATE entries SET parent = ?2, name = ?3, version = version + 1, modified = ?4, weak = ?5 WHERE id = ?1",
     )?
-    .execute(params![source.id, target_folder.id, to_name.as_str(), row::time(now), weak])?;
+    .execute(params![source.id, target_folder.id, to_name.as_str(), row::time(now.wall), weak])?;
     vacate(db, source_folder.id, now)?;
     if replaced.is_some() {
         vacate(db, target_folder.id, now)?;
@@ -300,7 +300,7 @@ pub(super) fn remove(
     path: &EntryPath,
     expected: Expect,
     recursive: bool,
-    now: Timestamp,
+    now: Moment,
 ) -> Applied {
     let Some((parent, name)) = path.split_last() else {
         return Err(Refusal::Malformed("the root of a space cannot be removed").into());
@@ -325,7 +325,7 @@ pub(super) fn remove_below(
     db: &Connection,
     space: SpaceId,
     top: EntryId,
-    now: Timestamp,
+    now: Moment,
 ) -> rusqlite::Result<()> {
     let nodes = db
         .prepare_cached(&format!(
@@ -340,7 +340,7 @@ pub(super) fn remove_below(
     nodes.iter().try_for_each(|node| remove_node(db, space, node, now))
 }
 
-fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> rusqlite::Result<()> {
+fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
     if node.is_folder() {
         remove_below(db, space, EntryId(node.id), now)
     } else {
@@ -348,11 +348,11 @@ fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> 
     }
 }
 
-fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> rusqlite::Result<()> {
+fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([node.id])?;
     if let Some(blob) = node.blob {
         accounts::add_used(db, space, -row::length(size_of(db, blob)?))?;
-        blobs::release(db, blob, now)?;
+        blobs::release(db, blob, now.steady)?;
     }
     Ok(())
 }
@@ -446,7 +446,7 @@ fn replace(
     )?
     .execute(params![
         node.id,
-        row::time(now),
+        row::time(now.wall),
         weak,
         settled.blob.0,
         meta.mtime,
@@ -454,7 +454,7 @@ fn replace(
         meta.media_type
     ])?;
     if let Some(old) = node.blob {
-        blobs::release(db, old, now)?;
+        blobs::release(db, old, now.steady)?;
     }
     Ok((node.id, node.version + 1))
 }

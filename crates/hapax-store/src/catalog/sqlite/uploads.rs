@@ -254,11 +254,8 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
         set_first_root(db, *id, None)?;
     }
     raise_version(db, upload.content)?;
-    db.prepare_cached("UPDATE uploads SET size = ?2, mtime = ?3 WHERE id = ?1")?.execute(params![
-        &id.0[..],
-        row::length(*size),
-        mtime
-    ])?;
+    db.prepare_cached("UPDATE uploads SET size = ?2, mtime = ?3, generation = generation + 1 WHERE id = ?1")?
+        .execute(params![&id.0[..], row::length(*size), mtime])?;
     reserve(db, *id)?;
     Ok(Outcome::Done)
 }
@@ -286,7 +283,7 @@ pub(super) fn finish(
     version: u64,
     replaced: bool,
 ) -> rusqlite::Result<()> {
-    close(db, id, State::Done, publish.now)?;
+    close(db, id, State::Done, publish.now.steady)?;
     db.prepare_cached(
         "UPDATE uploads SET size = ?2, done_version = ?3, done_replaced = ?4, done_fingerprint = ?5, done_identity = ?6
          WHERE id = ?1",
