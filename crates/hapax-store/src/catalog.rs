@@ -2,7 +2,7 @@
 //! a batch of *intents* goes in and becomes one transaction with a savepoint per intent; *snapshots* come out.
 //!
 //! An intent is small enough to be re-checked inside the transaction: it carries what its author believed
-//! (epochs, versions, what stood at a path), and a belief that no longer holds is a [`Refusal`] that changes nothing,
+//! (epochs, versions, what stood at a path), and a belief that no longer holds is a [`Refusal`](crate::error::Refusal) that changes nothing,
 //! while the other intents of the batch go on.
 //!
 //! ```text

@@ -1,14 +1,12 @@
-//! Users, their spaces and tokens.
+//! Users and their tokens.
 
-use hapax_proto::span::Length;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{EntryId, Outcome, Refusal, Space, SpaceId, Token, TokenId, User, UserId};
-use super::{Applied, Stop, entries, row, uploads};
+use super::super::{EntryId, Outcome, Refusal, SpaceId, Token, TokenId, User, UserId};
+use super::{Applied, entries, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
 
 const USER_COLUMNS: &str = "u.id, u.name, u.password, u.admin, u.space, u.created";
-const SPACE_COLUMNS: &str = "id, name, owner, quota, used, reserved";
 const TOKEN_COLUMNS: &str = "t.id, t.user, t.name, t.scope, t.created, t.expires";
 
 fn user_from(found: &Row<'_>, first: usize) -> rusqlite::Result<User> {
@@ -30,17 +28,6 @@ fn token_from(found: &Row<'_>) -> rusqlite::Result<Token> {
         scope: found.get(3)?,
         created: row::get_time(found, 4)?,
         expires: row::get_time_opt(found, 5)?,
-    })
-}
-
-fn space_from(found: &Row<'_>) -> rusqlite::Result<Space> {
-    Ok(Space {
-        id: SpaceId(found.get(0)?),
-        name: found.get(1)?,
-        owner: UserId(found.get(2)?),
-        quota: row::get_length_opt(found, 3)?,
-        used: row::get_length(found, 4)?,
-        reserved: row::get_length(found, 5)?,
     })
 }
 
@@ -67,21 +54,10 @@ pub(super) fn create_user(db: &Connection, name: &str, password: &str, admin: bo
 }
 
 pub(super) fn set_password(db: &Connection, user: UserId, password: &str) -> Applied {
-    changed_one(
+    spaces::changed_one(
         db.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
             .execute(params![user.0, password])?,
     )
-}
-
-pub(super) fn set_quota(db: &Connection, space: SpaceId, quota: Option<Length>) -> Applied {
-    changed_one(
-        db.prepare_cached("UPDATE spaces SET quota = ?2 WHERE id = ?1")?
-            .execute(params![space.0, quota.map(row::length)])?,
-    )
-}
-
-fn changed_one(rows: usize) -> Applied {
-    if rows == 1 { Ok(Outcome::Done) } else { Err(Refusal::NotFound.into()) }
 }
 
 pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied {
@@ -121,7 +97,7 @@ pub(super) fn add_token(
 }
 
 pub(super) fn remove_token(db: &Connection, user: UserId, token: TokenId) -> Applied {
-    changed_one(
+    spaces::changed_one(
         db.prepare_cached("DELETE FROM tokens WHERE id = ?1 AND user = ?2")?.execute([token.0, user.0])?,
     )
 }
@@ -138,18 +114,6 @@ pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<User>> {
         .collect()
 }
 
-pub(super) fn space(db: &Connection, name: &str) -> rusqlite::Result<Option<Space>> {
-    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE name = ?1"))?
-        .query_row([name], space_from)
-        .optional()
-}
-
-pub(super) fn space_by_id(db: &Connection, id: SpaceId) -> rusqlite::Result<Option<Space>> {
-    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE id = ?1"))?
-        .query_row([id.0], space_from)
-        .optional()
-}
-
 pub(super) fn token(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<(Token, User)>> {
     db.prepare_cached(&format!(
         "SELECT {TOKEN_COLUMNS}, {USER_COLUMNS} FROM tokens t JOIN users u ON u.id = t.user WHERE t.hash = ?1"
@@ -162,37 +126,4 @@ pub(super) fn tokens(db: &Connection, user: UserId) -> rusqlite::Result<Vec<Toke
     db.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.user = ?1 ORDER BY t.id"))?
         .query_map([user.0], token_from)?
         .collect()
-}
-
-// ---------------------------------------------------------------- quota
-
-pub(super) fn add_used(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE spaces SET used = used + ?2 WHERE id = ?1")?
-        .execute(params![space.0, bytes])?;
-    Ok(())
-}
-
-pub(super) fn add_reserved(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE spaces SET reserved = reserved + ?2 WHERE id = ?1")?
-        .execute(params![space.0, bytes])?;
-    Ok(())
-}
-
-/// Refuses if the files of a space passed its quota.
-pub(super) fn check_used(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get())
-}
-
-/// Refuses if the files and promises of a space passed its quota.
-pub(super) fn check_reserved(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get().saturating_add(space.reserved.get()))
-}
-
-fn check(db: &Connection, space: SpaceId, taken: impl Fn(&Space) -> u64) -> Result<(), Stop> {
-    let space = space_by_id(db, space)?.ok_or(Refusal::NotFound)?;
-    let used = taken(&space);
-    match space.quota {
-        Some(limit) if used > limit.get() => Err(Refusal::Quota { limit, used: Length::new(used) }.into()),
-        _ => Ok(()),
-    }
 }

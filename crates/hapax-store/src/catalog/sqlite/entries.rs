@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::{
     BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, UploadId,
 };
-use super::{Applied, Stop, accounts, blobs, row, uploads};
+use super::{Applied, Stop, blobs, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
 
 /// An entry's own columns; `Entry` adds what its ancestors say.
@@ -176,8 +176,20 @@ pub(super) fn children(
     nodes.iter().map(|node| entry_from(db, space, node, dated.below(node))).collect()
 }
 
-/// Returns the long form of an entry's path, for people.
-pub(super) fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String> {
+/// Names up to this many paths that show a blob.
+const PATHS_NAMED: usize = 4;
+
+/// Returns the long forms of some paths that show a blob, for people.
+pub(super) fn paths_of(db: &Connection, blob: BlobId) -> rusqlite::Result<Vec<String>> {
+    let entries = db
+        .prepare_cached("SELECT id FROM entries WHERE blob = ?1 ORDER BY id LIMIT ?2")?
+        .query_map(params![blob.0, row::limit(PATHS_NAMED)], |found| found.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    entries.into_iter().map(|entry| long_path(db, entry)).collect()
+}
+
+/// Returns the long form of an entry's path.
+fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String> {
     db.prepare_cached(
         "WITH RECURSIVE up (id, parent, space, path) AS (
              SELECT id, parent, space, '' FROM entries WHERE id = ?1
@@ -351,7 +363,7 @@ fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rus
 fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([node.id])?;
     if let Some(blob) = node.blob {
-        accounts::add_used(db, space, -row::length(size_of(db, blob)?))?;
+        spaces::add_used(db, space, -row::length(size_of(db, blob)?))?;
         blobs::release(db, blob, now.steady)?;
     }
     Ok(())
@@ -409,8 +421,8 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         Some(old) => row::length(size_of(db, old)?),
         None => 0,
     };
-    accounts::add_used(db, publish.space, row::length(publish.size) - freed)?;
-    accounts::check_used(db, publish.space)?;
+    spaces::add_used(db, publish.space, row::length(publish.size) - freed)?;
+    spaces::check_used(db, publish.space)?;
 
     let (entry, version) = if let Some(node) = &target {
         replace(db, node, &folder, &settled, publish)?

@@ -11,7 +11,7 @@ use super::super::{
     SpaceId, Store, Upload, UploadId, UserId,
 };
 use super::blobs::Fate;
-use super::{Applied, Stop, accounts, blobs, row};
+use super::{Applied, Stop, blobs, row, spaces};
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
 
@@ -139,8 +139,8 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         return Err(Refusal::TooManyUploads.into());
     }
     let reserved = new.size.unwrap_or_default();
-    accounts::add_reserved(db, new.space, row::length(reserved))?;
-    accounts::check_reserved(db, new.space)?;
+    spaces::add_reserved(db, new.space, row::length(reserved))?;
+    spaces::check_reserved(db, new.space)?;
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
@@ -237,8 +237,8 @@ fn reserve(db: &Connection, id: UploadId) -> Result<(), Stop> {
     }
     db.prepare_cached("UPDATE uploads SET reserved = ?2 WHERE id = ?1")?
         .execute(params![&id.0[..], wanted])?;
-    accounts::add_reserved(db, space, wanted - old)?;
-    if wanted > old { accounts::check_reserved(db, space) } else { Ok(()) }
+    spaces::add_reserved(db, space, wanted - old)?;
+    if wanted > old { spaces::check_reserved(db, space) } else { Ok(()) }
 }
 
 pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
@@ -304,7 +304,7 @@ fn close(db: &Connection, id: UploadId, state: State, now: Timestamp) -> rusqlit
     let (space, reserved): (i64, i64) = db
         .prepare_cached("SELECT space, reserved FROM uploads WHERE id = ?1")?
         .query_row([&id.0[..]], |found| Ok((found.get(0)?, found.get(1)?)))?;
-    accounts::add_reserved(db, SpaceId(space), -reserved)?;
+    spaces::add_reserved(db, SpaceId(space), -reserved)?;
     db.prepare_cached("DELETE FROM lanes WHERE upload = ?1")?.execute([&id.0[..]])?;
     db.prepare_cached(
         "UPDATE uploads SET state = ?2, ended = ?3, generation = generation + 1, reserved = 0, content = NULL,
