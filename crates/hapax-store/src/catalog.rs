@@ -52,6 +52,8 @@ use crate::key::Fingerprint;
 
 /// The embedded engine.
 pub mod sqlite;
+/// The reference model in memory.
+pub mod model;
 
 macro_rules! row_ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
