@@ -6,7 +6,9 @@ use hapax_proto::span::Length;
 use hapax_proto::upload::State;
 
 use super::tables::{EntryRow, SpaceRow, Tables, sum};
-use crate::catalog::{Answer, Outcome, Refusal, Space, SpaceId, Token, TokenId, UploadId, User, UserId};
+use crate::catalog::{
+    Answer, Outcome, Refusal, Space, SpaceId, Token, TokenId, Upload, UploadId, User, UserId,
+};
 use crate::clock::Timestamp;
 
 /// In what steps an upload of unknown size reserves.
@@ -47,7 +49,7 @@ impl Tables {
 
     pub(super) fn remove_user(&mut self, user: UserId, now: Timestamp) -> Answer {
         let space = self.users.remove(&user).ok_or(Refusal::NotFound)?.space;
-        let leaving = |upload: &crate::catalog::Upload| upload.user == user || upload.space == space;
+        let leaving = |upload: &Upload| upload.user == user || upload.space == space;
         let uploads: Vec<(UploadId, State)> = self
             .uploads
             .values()
@@ -132,11 +134,12 @@ impl Tables {
         })
     }
 
-    /// Refuses a change that has been made, if the space is too full after it. `was` is what lay in the space or was promised before.
+    /// Refuses a change that has been made, if it filled the space further, and past its quota. `was` is what lay in
+    /// the space or was promised before.
     pub(super) fn check_quota(&self, space: SpaceId, was: Length) -> Result<(), Refusal> {
-        let total = sum([self.used(space), self.reserved(space)]);
+        let total = self.filled(space);
         match self.spaces[&space].quota {
-            Some(limit) if total > limit => Err(Refusal::Quota { limit, used: was }),
+            Some(limit) if total > limit && total > was => Err(Refusal::Quota { limit, used: was }),
             _ => Ok(()),
         }
     }

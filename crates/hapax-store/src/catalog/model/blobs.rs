@@ -5,48 +5,34 @@ use std::collections::BTreeSet;
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::State;
 
-use super::objects::{Fate, check_extents};
+use super::objects::Fate;
 use super::tables::{BlobRow, Content, Tables, sum};
 use crate::catalog::{
     Answer, Blob, BlobId, Completion, ContentId, EntryId, NewExtent, Outcome, Publish, Refusal, Source,
-    SpaceId, Stats,
+    SpaceId, Stats, UploadId,
 };
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
 
 /// How many paths of a blob are told.
-const PATHS_MAX: usize = 3;
+const PATHS_MAX: usize = 4;
 
 impl Tables {
     pub(super) fn publish(&mut self, publish: &Publish) -> Answer {
-        let was = if self.spaces.contains_key(&publish.space) {
-            self.filled(publish.space)
-        } else {
-            return Err(Refusal::NotFound);
-        };
-        let (blob, known) = match &publish.source {
-            Source::Known(blob) => (self.known(*blob, publish)?, true),
-            Source::Upload { id, generation, content_version } => {
-                let content = self.take_upload(*id, *generation, *content_version, publish)?;
-                self.hold(content, publish)
-            }
-            Source::Extents(extents) => {
-                let content = self.fresh(extents, publish)?;
-                self.hold(content, publish)
-            }
-            Source::Inline(bytes) => {
-                let content = Content { inline: Some(bytes.clone()), ..Content::default() };
-                let content = self.add_content(content);
-                self.hold(content, publish)
-            }
-        };
+        if publish.path.is_root() {
+            return Err(Refusal::IsAFolder);
+        }
+        self.check_target(publish.space, &publish.path, publish.expect)?;
+        let was = self.filled(publish.space);
+        let (blob, known) = self.settle(publish)?;
         let file = (blob, publish.meta.clone());
-        let (entry, replaced) = self.show(publish.space, &publish.path, publish.expect, file, publish.now)?;
+        let (entry, replaced) = self.show(publish.space, &publish.path, file, publish.now)?;
         self.orphan_blobs(publish.now);
         let version = self.entries[&entry].version;
         if let Source::Upload { id, .. } = publish.source {
-            let row = self.uploads.get_mut(&id).expect("just taken");
-            row.upload.done = Some(Completion {
+            let upload = &mut self.uploads.get_mut(&id).expect("just taken").upload;
+            upload.size = Some(publish.size);
+            upload.done = Some(Completion {
                 version,
                 replaced,
                 fingerprint: publish.fingerprint,
@@ -57,22 +43,55 @@ impl Tables {
         Ok(Outcome::Published { entry, version, replaced, blob, known })
     }
 
+    /// Finds or makes the blob. Tells whether its fingerprint was held.
+    fn settle(&mut self, publish: &Publish) -> Result<(BlobId, bool), Refusal> {
+        let content = match &publish.source {
+            Source::Known(blob) => return Ok((self.known(*blob, publish)?, true)),
+            Source::Upload { id, generation, content_version } => {
+                Some(self.take_upload(*id, *generation, *content_version, publish)?)
+            }
+            Source::Extents(extents) => Some(self.fresh(extents, publish)?),
+            Source::Inline(_) => None,
+        };
+        let held = self.blobs.iter_mut().find(|(_, blob)| blob.fingerprint == publish.fingerprint);
+        if let Some((id, blob)) = held {
+            if blob.size != publish.size {
+                return Err(Refusal::Malformed("one identity has two sizes"));
+            }
+            blob.orphan = None;
+            let id = *id;
+            self.spares.extend(content.map(|content| (content, id)));
+            return Ok((id, true));
+        }
+        let content = match &publish.source {
+            Source::Inline(bytes) => {
+                self.add_content(Content { inline: Some(bytes.clone()), ..Content::default() })
+            }
+            _ => content.ok_or(Refusal::NotLive)?,
+        };
+        let id = self.next_blob();
+        let row = BlobRow {
+            fingerprint: publish.fingerprint,
+            identity: publish.identity.clone(),
+            size: publish.size,
+            content,
+            orphan: None,
+        };
+        self.blobs.insert(id, row);
+        Ok((id, false))
+    }
+
     /// R8: a claim is for what is live; it never brings an orphan back.
     fn known(&self, blob: BlobId, publish: &Publish) -> Result<BlobId, Refusal> {
         let row = self.blobs.get(&blob).ok_or(Refusal::NotLive)?;
-        if row.orphan.is_some() {
-            return Err(Refusal::NotLive);
-        }
-        if row.fingerprint != publish.fingerprint || row.size != publish.size {
-            return Err(Refusal::Malformed("the blob is another one"));
-        }
-        Ok(blob)
+        let is_it = row.fingerprint == publish.fingerprint && row.size == publish.size;
+        if is_it && row.orphan.is_none() { Ok(blob) } else { Err(Refusal::NotLive) }
     }
 
     /// Takes the content out of an open upload, which is done thereby.
     fn take_upload(
         &mut self,
-        id: crate::catalog::UploadId,
+        id: UploadId,
         generation: u32,
         content_version: u64,
         publish: &Publish,
@@ -89,43 +108,15 @@ impl Tables {
         {
             return Err(Refusal::Incomplete);
         }
-        let covered = self.contents[&upload.content].covered();
-        self.open_upload(id, generation)?.covered = covered;
         Ok(self.close(id, State::Done, publish.now))
     }
 
     fn fresh(&mut self, extents: &[NewExtent], publish: &Publish) -> Result<ContentId, Refusal> {
-        check_extents(extents)?;
         let content = self.add_content(Content::default());
         for extent in extents {
             self.place(content, extent)?;
         }
         if self.contents[&content].is_whole(publish.size) { Ok(content) } else { Err(Refusal::Incomplete) }
-    }
-
-    /// Lets a blob own a content: the one of this fingerprint, if it is held, gets it as a spare. Tells whether it was held.
-    fn hold(&mut self, content: ContentId, publish: &Publish) -> (BlobId, bool) {
-        let held = self.blobs.iter_mut().find(|(_, blob)| blob.fingerprint == publish.fingerprint);
-        if let Some((id, blob)) = held {
-            blob.orphan = None;
-            let id = *id;
-            if self.contents[&content].inline.is_some() {
-                self.remove_content(content, Fate::Drop(publish.now));
-            } else {
-                self.spares.insert(content, id);
-            }
-            return (id, true);
-        }
-        let id = self.next_blob();
-        let row = BlobRow {
-            fingerprint: publish.fingerprint,
-            identity: publish.identity.clone(),
-            size: publish.size,
-            content,
-            orphan: None,
-        };
-        self.blobs.insert(id, row);
-        (id, false)
     }
 
     pub(super) fn settle_spare(
@@ -201,7 +192,7 @@ impl Tables {
         let live = self.blobs.iter().filter(|(_, blob)| blob.orphan.is_none()).map(|(id, _)| *id);
         let behind = live.filter(|id| after.is_none_or(|after| *id > after)).take(limit);
         let path = |entry: EntryId| {
-            format!("@{}{}", self.spaces[&self.entries[&entry].space].name, self.path_of(entry))
+            format!("/@{}{}", self.spaces[&self.entries[&entry].space].name, self.path_of(entry))
         };
         behind.map(|id| (self.blob(id), self.shown_by(id).take(PATHS_MAX).map(path).collect())).collect()
     }

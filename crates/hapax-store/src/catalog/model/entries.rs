@@ -65,8 +65,9 @@ impl Tables {
         earlier.is_some_and(|earlier| now.as_secs() <= earlier.as_secs())
     }
 
-    /// Notes that a folder loses a name.
-    fn lose(&mut self, folder: EntryId, now: Timestamp) {
+    /// Notes that a folder loses a name, of which `told` was the last date told.
+    fn lose(&mut self, folder: EntryId, told: Timestamp, now: Timestamp) {
+        let now = now.max(told);
         let lost = &mut self.entries.get_mut(&folder).expect("a folder outlives what lies in it").lost;
         *lost = (*lost).max(Some(now));
     }
@@ -115,7 +116,7 @@ impl Tables {
     pub(super) fn make_folder(&mut self, space: SpaceId, path: &EntryPath, now: Timestamp) -> Answer {
         let (id, created) = self.folder(space, path, now)?;
         if self.entries[&id].file.is_some() {
-            return Err(Refusal::Exists);
+            return Err(Refusal::NotAFolder);
         }
         Ok(Outcome::Entry { id, created })
     }
@@ -128,49 +129,40 @@ impl Tables {
         overwrite: bool,
         now: Timestamp,
     ) -> Answer {
+        let Some((folder_path, name)) = to.split_last().filter(|_| !from.is_root()) else {
+            return Err(Refusal::Malformed("the root cannot be moved or replaced"));
+        };
         let id = self.locate(space, from)?.ok_or(Refusal::NotFound)?;
-        let Some((old_folder, _)) = self.entries[&id].place.clone() else {
-            return Err(Refusal::Malformed("the root cannot be moved"));
-        };
-        let Some((folder_path, name)) = to.split_last() else {
-            return Err(Refusal::Exists);
-        };
+        let (old_folder, _) = self.entries[&id].place.clone().expect("it is not the root");
         if to == from {
             return Ok(Outcome::Entry { id, created: false });
         }
-        if to.starts_with(from) {
+        let is_folder = |id: EntryId| self.entries[&id].file.is_none();
+        if is_folder(id) && to.starts_with(from) {
             return Err(Refusal::IntoItself);
         }
         let folder = self.locate(space, &folder_path)?.ok_or(Refusal::NotFound)?;
-        if self.entries[&folder].file.is_some() {
+        if !is_folder(folder) {
             return Err(Refusal::NotAFolder);
         }
         let target = self.child(folder, name);
+        if target.is_some_and(|target| !overwrite || is_folder(target) || is_folder(id)) {
+            return Err(Refusal::Exists);
+        }
+        let told = self.date(id).0;
         let replaced = target.map(|target| self.date(target).0);
-        if let Some(target) = target {
-            self.check_overwrite(id, target, overwrite)?;
-        }
         let weak = self.is_weak(folder, replaced, now);
-        if let Some(target) = target {
+        if let (Some(target), Some(replaced)) = (target, replaced) {
             self.entries.remove(&target);
-            self.lose(folder, now);
+            self.lose(folder, replaced, now);
         }
-        self.lose(old_folder, now);
+        self.lose(old_folder, told, now);
         let row = self.entries.get_mut(&id).expect("just located");
         row.place = Some((folder, name.clone()));
         row.version += 1;
-        (row.time, row.weak) = (now, weak);
+        (row.time, row.weak) = (replaced.unwrap_or(now).max(now), weak);
         self.orphan_blobs(now);
-        Ok(Outcome::Entry { id, created: target.is_none() })
-    }
-
-    fn check_overwrite(&self, source: EntryId, target: EntryId, overwrite: bool) -> Result<(), Refusal> {
-        let is_file = |id: EntryId| self.entries[&id].file.is_some();
-        match (overwrite, is_file(source), is_file(target)) {
-            (true, true, true) => Ok(()),
-            (true, true, false) => Err(Refusal::IsAFolder),
-            _ => Err(Refusal::Exists),
-        }
+        Ok(Outcome::Entry { id, created: false })
     }
 
     pub(super) fn remove(
@@ -181,24 +173,25 @@ impl Tables {
         recursive: bool,
         now: Timestamp,
     ) -> Answer {
-        let found = self.locate(space, path)?;
-        self.check_expect(found, expect)?;
-        let id = found.ok_or(Refusal::NotFound)?;
-        let Some((folder, _)) = self.entries[&id].place.clone() else {
+        if path.is_root() {
             return Err(Refusal::Malformed("the root cannot be removed"));
-        };
+        }
+        let id = self.locate(space, path)?.ok_or(Refusal::NotFound)?;
+        self.check_expect(Some(id), expect)?;
+        let (folder, _) = self.entries[&id].place.clone().expect("it is not the root");
         let gone = self.subtree(id);
         if gone.len() > 1 && !recursive {
             return Err(Refusal::NotEmpty);
         }
+        let told = gone.iter().map(|id| self.date(*id).0).max().expect("the entry itself is among them");
         self.entries.retain(|id, _| !gone.contains(id));
-        self.lose(folder, now);
+        self.lose(folder, told, now);
         self.orphan_blobs(now);
-        Ok(Outcome::Count(gone.len()))
+        Ok(Outcome::Done)
     }
 
     /// Compares what stands at a path with what its author believed.
-    pub(super) fn check_expect(&self, found: Option<EntryId>, expect: Expect) -> Result<(), Refusal> {
+    fn check_expect(&self, found: Option<EntryId>, expect: Expect) -> Result<(), Refusal> {
         let holds = match expect {
             Expect::Anything => true,
             Expect::Nothing => found.is_none(),
@@ -223,17 +216,29 @@ impl Tables {
         Ok(Outcome::Entry { id, created: false })
     }
 
+    /// Refuses if a file cannot stand at a path.
+    pub(super) fn check_target(
+        &self,
+        space: SpaceId,
+        path: &EntryPath,
+        expect: Expect,
+    ) -> Result<(), Refusal> {
+        let found = self.locate(space, path)?;
+        if found.is_some_and(|id| self.entries[&id].file.is_none()) {
+            return Err(Refusal::IsAFolder);
+        }
+        self.check_expect(found, expect)
+    }
+
     /// Lets a path show a blob. Returns the entry, and whether a file was replaced.
     pub(super) fn show(
         &mut self,
         space: SpaceId,
         path: &EntryPath,
-        expect: Expect,
         file: (BlobId, Meta),
         now: Timestamp,
     ) -> Result<(EntryId, bool), Refusal> {
         let found = self.locate(space, path)?;
-        self.check_expect(found, expect)?;
         let Some((folder_path, name)) = path.split_last() else {
             return Err(Refusal::IsAFolder);
         };
@@ -241,14 +246,12 @@ impl Tables {
             let (folder, _) = self.folder(space, &folder_path, now)?;
             return Ok((self.add_entry(folder, name, Some(file), now), false));
         };
-        if self.entries[&id].file.is_none() {
-            return Err(Refusal::IsAFolder);
-        }
         let (folder, _) = self.entries[&id].place.clone().expect("a file is no root");
-        let weak = self.is_weak(folder, Some(self.date(id).0), now);
+        let told = self.date(id).0;
+        let weak = self.is_weak(folder, Some(told), now);
         let row = self.entries.get_mut(&id).expect("just located");
         row.version += 1;
-        (row.time, row.weak, row.file) = (now, weak, Some(file));
+        (row.time, row.weak, row.file) = (now.max(told), weak, Some(file));
         Ok((id, true))
     }
 

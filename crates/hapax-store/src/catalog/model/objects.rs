@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::tree::PartNumber;
 
 use super::tables::{Dir, Object, ObjectState, Tables, overlap};
 use crate::catalog::{Answer, BootId, ContentId, Extent, NewExtent, Outcome, Refusal};
@@ -27,9 +28,6 @@ impl Tables {
     }
 
     pub(super) fn open_dir(&mut self, boot: BootId) -> Answer {
-        if !self.boots.contains(&boot) {
-            return Err(Refusal::NotFound);
-        }
         if self.boots.last() != Some(&boot) {
             return Err(Refusal::Superseded);
         }
@@ -45,6 +43,13 @@ impl Tables {
 
     /// Places an extent in a content that has nothing there.
     pub(super) fn place(&mut self, content: ContentId, new: &NewExtent) -> Result<(), Refusal> {
+        let read = Span::at(new.object_start, new.span.length());
+        if new.span.is_empty() || !read.is_some_and(|read| Span::whole(new.object_length).contains(read)) {
+            return Err(Refusal::Malformed("an extent that its object does not hold"));
+        }
+        if self.contents[&content].extents.values().any(|old| overlap(old.span, new.span)) {
+            return Err(Refusal::Malformed("extents overlap"));
+        }
         self.refer(new)?;
         let extent = Extent {
             span: new.span,
@@ -61,11 +66,11 @@ impl Tables {
     /// R8: makes the object that an extent is to point to live, or refuses.
     fn refer(&mut self, new: &NewExtent) -> Result<(), Refusal> {
         if let Some(object) = self.objects.get_mut(&new.object.id) {
-            if object.dir != new.object.dir || object.length != new.object_length {
-                return Err(Refusal::Malformed("an object is described in two ways"));
-            }
             if object.state == ObjectState::Doomed {
                 return Err(Refusal::NotLive);
+            }
+            if object.dir != new.object.dir || object.length != new.object_length {
+                return Err(Refusal::Malformed("an object is described in two ways"));
             }
             object.state = ObjectState::Live;
             return Ok(());
@@ -79,11 +84,13 @@ impl Tables {
         Ok(())
     }
 
-    /// Takes the extents that are told out of a content.
-    pub(super) fn clear(&mut self, content: ContentId, gone: impl Fn(Span) -> bool, fate: Fate) {
+    /// Takes the extents that are told out of a content. Tells whether one of them began in the first part.
+    pub(super) fn clear(&mut self, content: ContentId, gone: impl Fn(Span) -> bool, fate: Fate) -> bool {
         let extents = &mut self.contents.get_mut(&content).expect("callers clear what is there").extents;
         let left: Vec<_> = extents.extract_if(.., |_, extent| gone(extent.span)).collect();
+        let in_first = left.iter().any(|(start, _)| is_in_first(*start));
         self.release(left.into_iter().map(|(_, extent)| extent.object.id).collect(), fate);
+        in_first
     }
 
     /// Removes a content.
@@ -164,22 +171,7 @@ impl Tables {
     }
 }
 
-/// Tells whether extents can be placed side by side: none empty, ascending, none over another, each inside of its object.
-pub(super) fn check_extents(extents: &[NewExtent]) -> Result<(), Refusal> {
-    let mut end = Offset::ZERO;
-    for extent in extents {
-        if extent.span.is_empty() {
-            return Err(Refusal::Malformed("an extent is empty"));
-        }
-        if extent.span.start() < end {
-            return Err(Refusal::Malformed("extents overlap or do not ascend"));
-        }
-        let inside = Span::at(extent.object_start, extent.span.length())
-            .is_some_and(|read| Span::whole(extent.object_length).contains(read));
-        if !inside {
-            return Err(Refusal::Malformed("an extent reaches out of its object"));
-        }
-        end = extent.span.end();
-    }
-    Ok(())
+/// Tells whether an offset lies in the first part of a file.
+pub(super) fn is_in_first(offset: Offset) -> bool {
+    PartNumber::holding(offset) == Some(PartNumber::FIRST)
 }

@@ -1,12 +1,13 @@
 //! Uploads and their lanes. Owns how bytes enter an unfinished content and how an upload ends without a result.
 
-use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::span::{Length, Offset, SIZE_MAX};
+use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::State;
 
-use super::objects::{Fate, check_extents};
+use super::objects::{Fate, is_in_first};
 use super::tables::{Content, Tables, UploadRow, overlap};
 use crate::catalog::{
-    Answer, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store, Upload, UploadId, UserId,
+    Answer, ContentId, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store, Upload, UploadId, UserId,
 };
 use crate::clock::Timestamp;
 
@@ -33,12 +34,12 @@ impl Tables {
     }
 
     pub(super) fn create_upload(&mut self, new: &NewUpload) -> Answer {
-        if !self.users.contains_key(&new.user) || !self.spaces.contains_key(&new.space) {
-            return Err(Refusal::NotFound);
-        }
         let mut own = self.uploads.values().map(|row| &row.upload).filter(|row| row.user == new.user);
         if let Some(known) = own.clone().find(|upload| new.key.is_some() && upload.key == new.key) {
             return Ok(Outcome::Upload { id: known.id, created: false });
+        }
+        if !self.users.contains_key(&new.user) || !self.spaces.contains_key(&new.space) {
+            return Err(Refusal::NotFound);
         }
         if self.uploads.contains_key(&new.id) {
             return Err(Refusal::Exists);
@@ -81,23 +82,28 @@ impl Tables {
             return Err(Refusal::Superseded);
         }
         check_store(store, upload.size)?;
-        let (was, promised) = (self.filled(upload.space), self.reservation(upload.id));
+        let was = self.filled(upload.space);
         let extents = self.contents[&upload.content].extents.values();
         if extents.clone().any(|old| overlap(old.span, store.clear) && !store.clear.contains(old.span)) {
             return Err(Refusal::Malformed("an extent reaches out of the cleared span"));
         }
-        self.clear(upload.content, |span| overlap(span, store.clear), Fate::Drop(store.now));
+        let cleared = self.clear(upload.content, |span| overlap(span, store.clear), Fate::Drop(store.now));
         for extent in &store.put {
             self.place(upload.content, extent)?;
         }
         let row = self.open_upload(store.upload, store.generation)?;
         row.content_version += 1;
-        row.expires = store.expires;
-        row.first_root = store.first_root.clone().or(row.first_root.take());
-        self.lanes.insert(lane, Lane { id: store.lane, epoch: store.epoch, open: store.open.clone() });
-        if self.reservation(upload.id) > promised {
-            self.check_quota(upload.space, was)?;
+        row.expires = row.expires.max(store.expires);
+        let row = Lane { id: store.lane, epoch: store.epoch, open: store.open.clone() };
+        let before = self.lanes.insert(lane, row);
+        let is_first = |open: &OpenPart| open.part == PartNumber::FIRST;
+        let opened = before.and_then(|lane| lane.open).iter().chain(&store.open).any(is_first);
+        let placed = store.put.iter().any(|extent| is_in_first(extent.span.start()));
+        if cleared || placed || opened || store.first_root.is_some() {
+            let row = self.open_upload(store.upload, store.generation)?;
+            row.first_root.clone_from(&store.first_root);
         }
+        self.check_quota(upload.space, was)?;
         Ok(Outcome::Done)
     }
 
@@ -107,16 +113,19 @@ impl Tables {
             return Err(Refusal::Malformed("more is kept than the new size holds"));
         }
         let was = self.filled(upload.space);
-        self.clear(upload.content, |span| span.end() > resize.keep, Fate::Drop(resize.now));
+        let mut first = self.clear(upload.content, |span| span.end() > resize.keep, Fate::Drop(resize.now));
         for lane in self.lanes.iter_mut().filter(|((of, _), _)| *of == id).map(|(_, lane)| lane) {
-            if lane.open.as_ref().is_some_and(|open| end_of(open) > Some(resize.keep)) {
-                lane.open = None;
+            if let Some(open) = lane.open.take_if(|open| end_of(open) > Some(resize.keep)) {
+                first |= open.part == PartNumber::FIRST;
             }
         }
         let row = self.open_upload(id, generation)?;
         row.size = Some(resize.size);
         row.meta.mtime = resize.mtime;
         row.content_version += 1;
+        if first {
+            row.first_root = None;
+        }
         self.check_quota(upload.space, was)?;
         Ok(Outcome::Done)
     }
@@ -140,13 +149,15 @@ impl Tables {
     }
 
     /// Moves an upload out of `open`, and with it all lanes. Its content is left to the caller.
-    pub(super) fn close(&mut self, id: UploadId, state: State, now: Timestamp) -> crate::catalog::ContentId {
+    pub(super) fn close(&mut self, id: UploadId, state: State, now: Timestamp) -> ContentId {
         let row = self.uploads.get_mut(&id).expect("callers end what is there");
         row.upload.state = state;
         row.upload.generation += 1;
         row.ended = Some(now);
+        row.upload.content_version = 0;
+        row.upload.first_root = None;
         self.lanes.retain(|(of, _), _| *of != id);
-        row.upload.content
+        std::mem::replace(&mut row.upload.content, ContentId(0))
     }
 
     pub(super) fn expire_uploads(&mut self, now: Timestamp, limit: usize) -> Outcome {
@@ -178,10 +189,7 @@ impl Tables {
 
     pub(super) fn upload(&self, id: UploadId) -> Option<Upload> {
         let upload = &self.uploads.get(&id)?.upload;
-        let covered = match upload.state {
-            State::Open => self.contents[&upload.content].covered(),
-            _ => upload.covered,
-        };
+        let covered = self.contents.get(&upload.content).map(Content::covered).unwrap_or_default();
         Some(Upload { covered, ..upload.clone() })
     }
 
@@ -197,21 +205,16 @@ fn end_of(open: &OpenPart) -> Option<Offset> {
     open.part.start().checked_add(open.have)
 }
 
+/// Tells whether what is to be stored fits the upload and the lane.
 fn check_store(store: &Store, size: Option<Length>) -> Result<(), Refusal> {
-    check_extents(&store.put)?;
-    if !store.put.iter().all(|extent| store.clear.contains(extent.span)) {
-        return Err(Refusal::Malformed("an extent lies outside of the cleared span"));
-    }
-    let fits = |span: Span| size.is_none_or(|size| Span::whole(size).contains(span));
-    if !store.put.iter().all(|extent| fits(extent.span)) {
+    let end = size.unwrap_or(Length::new(SIZE_MAX)).end();
+    if store.put.iter().any(|extent| extent.span.end() > end) {
         return Err(Refusal::Malformed("an extent reaches behind the size"));
     }
     let Some(open) = &store.open else { return Ok(()) };
-    if matches!(store.lane, LaneId::Part(part) if part != open.part) {
-        return Err(Refusal::Malformed("the open part is another lane's"));
-    }
-    if open.tail > open.have {
-        return Err(Refusal::Malformed("the tail is longer than the open part"));
+    let is_foreign = matches!(store.lane, LaneId::Part(part) if part != open.part);
+    if is_foreign || open.tail > open.have || end_of(open).is_none_or(|open| open > end) {
+        return Err(Refusal::Malformed("an open part that cannot be"));
     }
     Ok(())
 }
