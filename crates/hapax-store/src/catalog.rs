@@ -54,6 +54,9 @@ use crate::key::Fingerprint;
 pub mod sqlite;
 /// The reference model in memory.
 pub mod model;
+/// What every implementation must do, as tests.
+#[cfg(test)]
+mod contract;
 
 macro_rules! row_ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(

@@ -132,6 +132,12 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
             return Ok(Outcome::Upload { id, created: false });
         }
     }
+    if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user.0])? {
+        return Err(Refusal::NotFound.into());
+    }
+    if db.prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?.exists([&new.id.0[..]])? {
+        return Err(Refusal::Exists.into());
+    }
     let open: u32 = db
         .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0")?
         .query_row([new.user.0], |found| row::get_u32(found, 0))?;
