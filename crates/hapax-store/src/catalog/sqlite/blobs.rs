@@ -93,6 +93,18 @@ fn add_covered(db: &Connection, content: ContentId, bytes: i64) -> rusqlite::Res
     Ok(())
 }
 
+/// Tells whether the extents hold every byte of a file of this size, and no more: they never overlap, so it is
+/// enough that they add up to the size and that none reaches behind it.
+pub(super) fn is_whole(db: &Connection, content: ContentId, size: Length) -> rusqlite::Result<bool> {
+    let (covered, end): (i64, i64) = db
+        .prepare_cached(
+            "SELECT c.covered, coalesce((SELECT start + length FROM extents
+                 WHERE content = c.id ORDER BY start DESC LIMIT 1), 0) FROM contents c WHERE c.id = ?1",
+        )?
+        .query_row([content.0], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    Ok(covered == row::length(size) && end == covered)
+}
+
 /// Removes the extents that overlap a span.
 ///
 /// # Errors

@@ -478,7 +478,7 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
         Source::Extents(put) => {
             let content = blobs::new_content(db)?;
             blobs::place(db, content, put)?;
-            if covered(db, content)? != publish.size {
+            if !blobs::is_whole(db, content, publish.size)? {
                 return Err(Refusal::Incomplete.into());
             }
             Some(content)
@@ -517,13 +517,10 @@ fn take_upload(
     if upload.content_version != content_version {
         return Err(Refusal::Superseded.into());
     }
-    if upload.covered != publish.size || upload.size.is_some_and(|size| size != publish.size) {
+    if upload.size.is_some_and(|size| size != publish.size)
+        || !blobs::is_whole(db, upload.content, publish.size)?
+    {
         return Err(Refusal::Incomplete.into());
     }
     Ok(upload.content)
-}
-
-fn covered(db: &Connection, content: super::super::ContentId) -> rusqlite::Result<Length> {
-    db.prepare_cached("SELECT covered FROM contents WHERE id = ?1")?
-        .query_row([content.0], |found| row::get_length(found, 0))
 }
