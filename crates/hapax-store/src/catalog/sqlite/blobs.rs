@@ -172,6 +172,9 @@ pub(super) fn extents(
     span: Span,
     limit: usize,
 ) -> rusqlite::Result<Vec<Extent>> {
+    if span.is_empty() {
+        return Ok(Vec::new());
+    }
     // The first row may begin before the span: the last extent that starts at or before it.
     db.prepare_cached(
         "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
