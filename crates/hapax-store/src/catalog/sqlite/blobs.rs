@@ -56,16 +56,20 @@ fn hold_object(db: &Connection, extent: &NewExtent) -> Result<(), Stop> {
     let object = extent.object;
     let held = db
         .prepare_cached(
-            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND length = ?2",
+            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND dir = ?2 AND length = ?3",
         )?
-        .execute(params![&object.id.as_bytes()[..], row::length(extent.object_length)])?;
+        .execute(params![&object.id.as_bytes()[..], object.dir.get(), row::length(extent.object_length)])?;
     if held == 1 {
         return Ok(());
     }
-    let known =
-        db.prepare_cached("SELECT 1 FROM objects WHERE id = ?1")?.exists([&object.id.as_bytes()[..]])?;
-    if known {
-        return Err(Refusal::NotLive.into());
+    let is_doomed: Option<bool> = db
+        .prepare_cached("SELECT state = 2 FROM objects WHERE id = ?1")?
+        .query_row([&object.id.as_bytes()[..]], |found| found.get(0))
+        .optional()?;
+    match is_doomed {
+        Some(true) => return Err(Refusal::NotLive.into()),
+        Some(false) => return Err(Refusal::Malformed("an object is described in two ways").into()),
+        None => {}
     }
     let added = db
         .prepare_cached(

@@ -491,6 +491,9 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
         Source::Inline(_) | Source::Known(_) => None,
     };
     match (held, content) {
+        (Some(held), _) if held.size != publish.size => {
+            Err(Refusal::Malformed("one identity has two sizes").into())
+        }
         (Some(held), content) => {
             blobs::revive(db, held.id)?;
             if let Some(content) = content {
