@@ -179,10 +179,7 @@ pub(super) fn store(db: &Connection, store: &Store) -> Applied {
     if store.epoch < epoch {
         return Err(Refusal::Superseded.into());
     }
-    let end = upload.size.map_or(Offset::new(hapax_proto::span::SIZE_MAX), Length::end);
-    if store.put.iter().any(|extent| extent.span.end() > end) {
-        return Err(Refusal::Malformed("an extent behind the end of the upload").into());
-    }
+    check_fit(store, upload.size)?;
     blobs::clear(db, upload.content, store.clear, Fate::Drop(store.now))?;
     blobs::place(db, upload.content, &store.put)?;
     raise_version(db, upload.content)?;
@@ -194,6 +191,25 @@ pub(super) fn store(db: &Connection, store: &Store) -> Applied {
         .execute(params![&store.upload.0[..], row::time(store.expires)])?;
     reserve(db, store.upload)?;
     Ok(Outcome::Done)
+}
+
+/// Refuses what reaches behind the end of the upload, and an open part that is no prefix or not this lane's.
+fn check_fit(store: &Store, size: Option<Length>) -> Result<(), Refusal> {
+    let end = size.map_or(Offset::new(hapax_proto::span::SIZE_MAX), Length::end);
+    if store.put.iter().any(|extent| extent.span.end() > end) {
+        return Err(Refusal::Malformed("an extent behind the end of the upload"));
+    }
+    let Some(open) = &store.open else { return Ok(()) };
+    let is_foreign = matches!(store.lane, LaneId::Part(part) if part != open.part);
+    if is_foreign || open.tail > open.have || end_of(open).is_none_or(|open| open > end) {
+        return Err(Refusal::Malformed("an open part that cannot be"));
+    }
+    Ok(())
+}
+
+/// Returns the offset behind what an open part has.
+fn end_of(open: &OpenPart) -> Option<Offset> {
+    open.part.start().checked_add(open.have)
 }
 
 fn raise_version(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
@@ -252,6 +268,9 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
         return Err(Refusal::Malformed("not a resize").into());
     };
     let upload = open(db, *id, *generation)?;
+    if *keep > size.end() {
+        return Err(Refusal::Malformed("more is kept than the new size holds").into());
+    }
     let behind = Span::new(*keep, blobs::whole().end()).unwrap_or_default();
     let gone = blobs::extents(db, upload.content, behind, usize::MAX)?;
     blobs::remove(db, upload.content, &gone, Fate::Drop(*now))?;
@@ -271,8 +290,7 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
 
 fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlite::Result<()> {
     for lane in open_lanes(db, upload)? {
-        let end = lane.open.as_ref().and_then(|open| open.part.start().checked_add(open.have));
-        if end.is_some_and(|end| end > keep) {
+        if lane.open.as_ref().and_then(end_of).is_some_and(|end| end > keep) {
             db.prepare_cached(
                 "UPDATE lanes SET part = NULL, have = NULL, tail = NULL, sealed = NULL WHERE upload = ?1 AND lane = ?2",
             )?
