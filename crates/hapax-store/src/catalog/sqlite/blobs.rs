@@ -109,17 +109,22 @@ pub(super) fn is_whole(db: &Connection, content: ContentId, size: Length) -> rus
     Ok(covered == row::length(size) && end == covered)
 }
 
-/// Removes the extents that overlap a span.
+/// Removes the extents that overlap a span, and returns them.
 ///
 /// # Errors
 /// `Malformed` if one of them reaches outside of it: extents are never cut.
-pub(super) fn clear(db: &Connection, content: ContentId, span: Span, fate: Fate) -> Result<(), Stop> {
+pub(super) fn clear(
+    db: &Connection,
+    content: ContentId,
+    span: Span,
+    fate: Fate,
+) -> Result<Vec<Extent>, Stop> {
     let found = extents(db, content, span, usize::MAX)?;
     if found.iter().any(|extent| !span.contains(extent.span)) {
         return Err(Refusal::Malformed("an extent reaches outside of what is cleared").into());
     }
     remove(db, content, &found, fate)?;
-    Ok(())
+    Ok(found)
 }
 
 /// Removes the given extents of a content, and gives up objects that nothing points to any more.

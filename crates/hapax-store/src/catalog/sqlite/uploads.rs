@@ -175,17 +175,22 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
 
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
     let upload = open(db, store.upload, store.generation)?;
-    let epoch = lane(db, store.upload, store.lane)?.map_or(0, |lane| lane.epoch);
-    if store.epoch < epoch {
+    let before = lane(db, store.upload, store.lane)?;
+    if before.as_ref().is_some_and(|lane| store.epoch < lane.epoch) {
         return Err(Refusal::Superseded.into());
     }
     check_fit(store, upload.size)?;
-    blobs::clear(db, upload.content, store.clear, Fate::Drop(store.now))?;
+    let cleared = blobs::clear(db, upload.content, store.clear, Fate::Drop(store.now))?;
     blobs::place(db, upload.content, &store.put)?;
     raise_version(db, upload.content)?;
     save_lane(db, store)?;
-    if let Some(root) = &store.first_root {
-        set_first_root(db, store.upload, Some(root))?;
+    let open = before.and_then(|lane| lane.open);
+    let touched = cleared.iter().map(|extent| extent.span).chain(store.put.iter().map(|extent| extent.span));
+    let touches_first = store.first_root.is_some()
+        || touched.map(Span::start).any(is_in_first)
+        || open.iter().chain(&store.open).any(|open| open.part == PartNumber::FIRST);
+    if touches_first {
+        set_first_root(db, store.upload, store.first_root.as_deref())?;
     }
     db.prepare_cached("UPDATE uploads SET expires = max(expires, ?2) WHERE id = ?1")?
         .execute(params![&store.upload.0[..], row::time(store.expires)])?;
@@ -210,6 +215,10 @@ fn check_fit(store: &Store, size: Option<Length>) -> Result<(), Refusal> {
 /// Returns the offset behind what an open part has.
 fn end_of(open: &OpenPart) -> Option<Offset> {
     open.part.start().checked_add(open.have)
+}
+
+fn is_in_first(offset: Offset) -> bool {
+    PartNumber::holding(offset) == Some(PartNumber::FIRST)
 }
 
 fn raise_version(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
@@ -274,8 +283,10 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
     let behind = Span::new(*keep, blobs::whole().end()).unwrap_or_default();
     let gone = blobs::extents(db, upload.content, behind, usize::MAX)?;
     blobs::remove(db, upload.content, &gone, Fate::Drop(*now))?;
-    drop_lanes_behind(db, *id, *keep)?;
-    if gone.iter().any(|extent| extent.span.start() == Offset::ZERO) {
+    let dropped = drop_lanes_behind(db, *id, *keep)?;
+    let touches_first =
+        gone.iter().any(|extent| is_in_first(extent.span.start())) || dropped.contains(&PartNumber::FIRST);
+    if touches_first {
         set_first_root(db, *id, None)?;
     }
     raise_version(db, upload.content)?;
@@ -288,16 +299,19 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
     Ok(Outcome::Done)
 }
 
-fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlite::Result<()> {
+/// Drops the open parts that reach behind an offset, and returns which they were.
+fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlite::Result<Vec<PartNumber>> {
+    let mut dropped = Vec::new();
     for lane in open_lanes(db, upload)? {
-        if lane.open.as_ref().and_then(end_of).is_some_and(|end| end > keep) {
+        if let Some(open) = lane.open.filter(|open| end_of(open).is_some_and(|end| end > keep)) {
+            dropped.push(open.part);
             db.prepare_cached(
                 "UPDATE lanes SET part = NULL, have = NULL, tail = NULL, sealed = NULL WHERE upload = ?1 AND lane = ?2",
             )?
             .execute(params![&upload.0[..], row::lane(lane.id)])?;
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 // ---------------------------------------------------------------- ending
