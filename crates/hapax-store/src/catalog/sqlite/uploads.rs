@@ -395,13 +395,22 @@ pub(super) fn forget(db: &Connection, before: Timestamp, limit: usize) -> Applie
     Ok(Outcome::Count(forgotten))
 }
 
-/// Ends and forgets everything a user uploaded or was uploading.
-pub(super) fn remove_all(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<()> {
-    for upload in list(db, user, None, usize::MAX)? {
-        if upload.state == State::Open {
-            give_up(db, &upload, State::Cancelled, now)?;
-        }
+/// Ends and forgets everything a user uploaded or was uploading, and what anybody uploads into the user's space.
+pub(super) fn remove_all(
+    db: &Connection,
+    user: UserId,
+    space: SpaceId,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let open = db
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE (u.user = ?1 OR u.space = ?2) AND u.state = 0"
+        ))?
+        .query_map([user.0, space.0], upload_from)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for upload in &open {
+        give_up(db, upload, State::Cancelled, now)?;
     }
-    db.prepare_cached("DELETE FROM uploads WHERE user = ?1")?.execute([user.0])?;
+    db.prepare_cached("DELETE FROM uploads WHERE user = ?1 OR space = ?2")?.execute([user.0, space.0])?;
     Ok(())
 }
