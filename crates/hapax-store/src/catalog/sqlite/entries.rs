@@ -369,7 +369,10 @@ pub(super) fn set_meta(
     mtime: Option<Option<i64>>,
     executable: Option<bool>,
 ) -> Applied {
-    let (node, _) = walk(db, space, path)?.ok_or(Refusal::NotFound)?;
+    let Some((parent, name)) = path.split_last() else {
+        return Err(Refusal::IsAFolder.into());
+    };
+    let node = child(db, folder(db, space, &parent)?.id, name)?.ok_or(Refusal::NotFound)?;
     if node.is_folder() {
         return Err(Refusal::IsAFolder.into());
     }
@@ -519,6 +522,9 @@ fn take_upload(
     let upload = uploads::open(db, id, generation)?;
     if upload.content_version != content_version {
         return Err(Refusal::Superseded.into());
+    }
+    if upload.space != publish.space {
+        return Err(Refusal::Malformed("the upload is another space's").into());
     }
     if upload.size.is_some_and(|size| size != publish.size)
         || !blobs::is_whole(db, upload.content, publish.size)?
