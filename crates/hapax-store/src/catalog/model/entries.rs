@@ -207,6 +207,9 @@ impl Tables {
         mtime: Option<Option<i64>>,
         executable: Option<bool>,
     ) -> Answer {
+        if path.is_root() {
+            return Err(Refusal::IsAFolder);
+        }
         let id = self.locate(space, path)?.ok_or(Refusal::NotFound)?;
         let row = self.entries.get_mut(&id).expect("just located");
         let (_, meta) = row.file.as_mut().ok_or(Refusal::IsAFolder)?;
