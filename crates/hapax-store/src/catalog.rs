@@ -27,9 +27,10 @@
 //!   if that is later. The time of what replaces a file is never earlier than the date reported of that file. So dates hold
 //!   even for intents that are committed in another order than their `now`s, except below a folder that moves.
 //! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
-//!   while that is unknown, of the covered bytes rounded up to 64 MiB. `CreateUpload`, `Resize` and a `Store` that raises its
-//!   upload's reservation are refused if `used + reserved` would pass the quota; `Publish` if `used` would, with the
-//!   reservation of its own upload released.
+//!   while that is unknown, of the covered bytes rounded up to 64 MiB. An intent that
+//!   raises `used + reserved` past the quota is refused: `CreateUpload`, `Resize`, `Store`, and `Publish`, which releases the
+//!   reservation of its own upload. One that does not raise the sum is never refused for it, even if the quota was
+//!   lowered since. So what was promised to an upload is never taken by a file that is smaller and quicker.
 //! - *Objects* are `live`, `dropped` since a time (no extent pointed to them when the last one went) or `doomed`. The first
 //!   extent that names an unknown object adds its row: its directory must be open and of the newest boot, else
 //!   `ClosedDir`. A dropped object becomes live again when an extent is placed in it; a doomed one refuses with `NotLive`.

@@ -421,8 +421,8 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         Some(old) => row::length(size_of(db, old)?),
         None => 0,
     };
+    let was = accounts::filled(db, publish.space)?;
     accounts::add_used(db, publish.space, row::length(publish.size) - freed)?;
-    accounts::check_used(db, publish.space)?;
 
     let (entry, version) = match &target {
         Some(node) => {
@@ -440,6 +440,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     if let Source::Upload { id, .. } = &publish.source {
         uploads::finish(db, *id, publish, version, replaced)?;
     }
+    accounts::check_quota(db, publish.space, was)?;
     Ok(Outcome::Published {
         entry: EntryId(entry),
         version,

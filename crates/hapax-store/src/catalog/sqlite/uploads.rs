@@ -135,6 +135,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user.0])? {
         return Err(Refusal::NotFound.into());
     }
+    let was = accounts::filled(db, new.space)?;
     if db.prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?.exists([&new.id.0[..]])? {
         return Err(Refusal::Exists.into());
     }
@@ -146,7 +147,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     }
     let reserved = new.size.unwrap_or_default();
     accounts::add_reserved(db, new.space, row::length(reserved))?;
-    accounts::check_reserved(db, new.space)?;
+    accounts::check_quota(db, new.space, was)?;
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
@@ -268,8 +269,9 @@ fn reserve(db: &Connection, id: UploadId) -> Result<(), Stop> {
     }
     db.prepare_cached("UPDATE uploads SET reserved = ?2 WHERE id = ?1")?
         .execute(params![&id.0[..], wanted])?;
+    let was = accounts::filled(db, space)?;
     accounts::add_reserved(db, space, wanted - old)?;
-    if wanted > old { accounts::check_reserved(db, space) } else { Ok(()) }
+    accounts::check_quota(db, space, was)
 }
 
 pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
