@@ -90,7 +90,7 @@ pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied
         .query_row([user.0], |found| Ok((found.get(0)?, found.get(1)?)))
         .optional()?
         .ok_or(Refusal::NotFound)?;
-    uploads::remove_all(db, user, now.steady)?;
+    uploads::remove_all(db, user, SpaceId(space), now.steady)?;
     entries::remove_below(db, SpaceId(space), EntryId(root), now)?;
     db.prepare_cached("DELETE FROM tokens WHERE user = ?1")?.execute([user.0])?;
     db.prepare_cached("DELETE FROM users WHERE id = ?1")?.execute([user.0])?;
@@ -178,21 +178,20 @@ pub(super) fn add_reserved(db: &Connection, space: SpaceId, bytes: i64) -> rusql
     Ok(())
 }
 
-/// Refuses if the files of a space passed its quota.
-pub(super) fn check_used(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get())
+/// Returns what lies in a space or is promised.
+pub(super) fn filled(db: &Connection, space: SpaceId) -> Result<Length, Stop> {
+    Ok(sum(&space_by_id(db, space)?.ok_or(Refusal::NotFound)?))
 }
 
-/// Refuses if the files and promises of a space passed its quota.
-pub(super) fn check_reserved(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get().saturating_add(space.reserved.get()))
-}
-
-fn check(db: &Connection, space: SpaceId, taken: impl Fn(&Space) -> u64) -> Result<(), Stop> {
+/// Refuses a change that has been made, if it filled the space further, and past its quota. `was` is what was `filled` before.
+pub(super) fn check_quota(db: &Connection, space: SpaceId, was: Length) -> Result<(), Stop> {
     let space = space_by_id(db, space)?.ok_or(Refusal::NotFound)?;
-    let used = taken(&space);
     match space.quota {
-        Some(limit) if used > limit.get() => Err(Refusal::Quota { limit, used: Length::new(used) }.into()),
+        Some(limit) if sum(&space) > limit.max(was) => Err(Refusal::Quota { limit, used: was }.into()),
         _ => Ok(()),
     }
+}
+
+fn sum(space: &Space) -> Length {
+    space.used.checked_add(space.reserved).expect("no space holds 2^64 bytes")
 }
