@@ -172,7 +172,7 @@ impl Author<'_> {
             identity: vec![identity],
             size,
             meta: self.meta(),
-            now: self.now,
+            now: self.now.into(),
         }))
     }
 
@@ -186,14 +186,14 @@ impl Author<'_> {
             Verb::SaveClock => Intent::SaveClock { now },
             Verb::CreateUser => {
                 let name = self.pick(1, &USERS).to_owned();
-                Intent::CreateUser { name, password: "p".into(), admin: self.draft.wrong, now }
+                Intent::CreateUser { name, password: "p".into(), admin: self.draft.wrong, now: now.into() }
             }
             Verb::SetPassword => Intent::SetPassword { user, password: format!("{now:?}") },
             Verb::SetQuota => {
                 let quota = (self.number(2, 4) != 0).then(|| cells(u64::from(self.number(3, 24))));
                 Intent::SetQuota { space, quota }
             }
-            Verb::RemoveUser => Intent::RemoveUser { user, now },
+            Verb::RemoveUser => Intent::RemoveUser { user, now: now.into() },
             Verb::AddToken => Intent::AddToken {
                 user,
                 name: "t".into(),
@@ -203,19 +203,19 @@ impl Author<'_> {
                 expires: (self.number(3, 2) == 0).then_some(now),
             },
             Verb::RemoveToken => Intent::RemoveToken { user, token: TokenId(i64::from(self.number(2, 4))) },
-            Verb::MakeFolder => Intent::MakeFolder { space, path: self.path(1), now },
+            Verb::MakeFolder => Intent::MakeFolder { space, path: self.path(1), now: now.into() },
             Verb::Move => {
                 let overwrite = self.number(3, 2) == 0;
-                Intent::Move { space, from: self.path(1), to: self.path(2), overwrite, now }
+                Intent::Move { space, from: self.path(1), to: self.path(2), overwrite, now: now.into() }
             }
             Verb::Remove => {
                 let (path, recursive) = (self.path(1), self.number(2, 2) == 0);
-                Intent::Remove { space, expect: self.expect(space, &path), path, recursive, now }
+                Intent::Remove { space, expect: self.expect(space, &path), path, recursive, now: now.into() }
             }
             Verb::SetMeta => {
                 let mtime = (self.number(2, 2) == 0).then(|| Some(i64::from(self.number(3, 4))));
                 let executable = (self.number(4, 2) == 0).then_some(true);
-                Intent::SetMeta { space, path: self.path(1), mtime, executable }
+                Intent::SetMeta { space, path: self.path(1), mtime: mtime.flatten(), executable }
             }
             Verb::CreateUpload => self.create_upload(space),
             Verb::Store | Verb::Fill | Verb::Resize | Verb::EndUpload | Verb::Finish => self.of_upload(),
@@ -450,7 +450,7 @@ fn start() -> Vec<Intent> {
         name: name.into(),
         password: String::new(),
         admin: false,
-        now: START,
+        now: START.into(),
     };
     let open = || Intent::OpenDir { boot: BootId(1) };
     vec![Intent::Boot, user("ann"), user("bob"), open(), open()]
