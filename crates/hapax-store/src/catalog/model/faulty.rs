@@ -47,26 +47,62 @@ pub enum Report {
 /// A catalog around another one, with a switch for faults of `commit`.
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
-    next: Mutex<Option<(Fault, Spell, Report)>>,
+    next: Mutex<Switch>,
+}
+
+/// What is set, and what has been seen.
+#[derive(Debug, Default)]
+struct Switch {
+    /// How many commits pass before the fault strikes.
+    skipped: usize,
+    fault: Option<(Fault, Spell, Report)>,
+    commits: usize,
+}
+
+impl Switch {
+    /// Counts a commit; returns how it fails, if it does.
+    fn strikes(&mut self) -> Option<(Fault, Report)> {
+        self.commits += 1;
+        let (fault, spell, report) = self.fault?;
+        if let Some(skipped) = self.skipped.checked_sub(1) {
+            self.skipped = skipped;
+            return None;
+        }
+        if spell == Spell::Once {
+            self.fault = None;
+        }
+        Some((fault, report))
+    }
 }
 
 impl FaultyCatalog {
     /// Wraps a catalog; no fault is set.
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
-        Self { inner, next: Mutex::new(None) }
+        Self { inner, next: Mutex::default() }
     }
 
     /// Lets commits fail from the next one on; replaces what was set before.
     pub fn fail(&self, fault: Fault, spell: Spell, report: Report) {
-        *self.switch() = Some((fault, spell, report));
+        self.fail_nth(0, fault, spell, report);
+    }
+
+    /// Lets commits fail from the `n`-th one on, counted from 0; replaces what was set before.
+    pub fn fail_nth(&self, n: usize, fault: Fault, spell: Spell, report: Report) {
+        let mut switch = self.switch();
+        (switch.skipped, switch.fault) = (n, Some((fault, spell, report)));
     }
 
     /// Lets commits pass again.
     pub fn heal(&self) {
-        *self.switch() = None;
+        self.switch().fault = None;
     }
 
-    fn switch(&self) -> std::sync::MutexGuard<'_, Option<(Fault, Spell, Report)>> {
+    /// Returns how many commits were asked for so far, failed ones included.
+    pub fn commits(&self) -> usize {
+        self.switch().commits
+    }
+
+    fn switch(&self) -> std::sync::MutexGuard<'_, Switch> {
         self.next.lock().expect("nothing panics while it holds this lock")
     }
 }
@@ -91,18 +127,11 @@ impl Report {
 
 impl Catalog for FaultyCatalog {
     fn commit(&self, intents: &[Intent]) -> Result<Vec<Answer>, StoreError> {
-        let fault = {
-            let mut switch = self.switch();
-            let fault = *switch;
-            if matches!(fault, Some((_, Spell::Once, _))) {
-                *switch = None;
-            }
-            fault
-        };
+        let fault = self.switch().strikes();
         match fault {
             None => self.inner.commit(intents),
-            Some((Fault::Before, _, report)) => Err(report.error()),
-            Some((Fault::After, _, report)) => {
+            Some((Fault::Before, report)) => Err(report.error()),
+            Some((Fault::After, report)) => {
                 self.inner.commit(intents)?;
                 Err(report.error())
             }
