@@ -21,15 +21,19 @@
 //! - *Modified.* Every entry has its own time: set when its path gets its present content (made, replaced, moved here).
 //!   What `entry` reports is the latest own time along the path from the root. It is *date-weak* if any entry along
 //!   the path whose own time lies in that second was itself marked weak. An entry is marked weak when at the moment of
-//!   the change the second of `now` is not later than the second of the time it replaces, nor than the second in which its
-//!   folder last lost a name (by removal, move or replacement by a move). Only files lose names that matter, but folders count alike.
+//!   the change the second of `now` is not later than the second reported until then of the path it takes (if a file is
+//!   replaced there), or not later than the second in which its folder last lost a name. A name is lost by removal, by a
+//!   move and by replacement by a move, at `now` or at the date reported of it (after a removal also of what lay below)
+//!   if that is later. The time of what replaces a file is never earlier than the date reported of that file. So dates hold
+//!   even for intents that are committed in another order than their `now`s, except below a folder that moves.
 //! - *Clocks.* Times that are shown (`modified`, `created`) are by the wall clock; times that end things (`expires`, orphan
 //!   and dropped `since`, the end of an upload) by the steady one. A plain `Timestamp` called `now` is steady, except in `CreateUpload`
 //!   and `AddToken`, where it only says when something was made.
 //! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
-//!   while that is unknown, of the covered bytes rounded up to 64 MiB. `CreateUpload`, `Resize` and a `Store` that raises its
-//!   upload's reservation are refused if `used + reserved` would pass the quota; `Publish` if `used` would, with the
-//!   reservation of its own upload released.
+//!   while that is unknown, of the covered bytes rounded up to 64 MiB. An intent that
+//!   raises `used + reserved` past the quota is refused: `CreateUpload`, `Resize`, `Store`, and `Publish`, which releases the
+//!   reservation of its own upload. One that does not raise the sum is never refused for it, even if the quota was
+//!   lowered since. So what was promised to an upload is never taken by a file that is smaller and quicker.
 //! - *Objects* are `live`, `dropped` since a time (no extent pointed to them when the last one went) or `doomed`. The first
 //!   extent that names an unknown object adds its row: its directory must be open and of the newest boot, else
 //!   `ClosedDir`. A dropped object becomes live again when an extent is placed in it; a doomed one refuses with `NotLive`.
@@ -57,6 +61,11 @@ use crate::key::Fingerprint;
 
 /// The embedded engine.
 pub mod sqlite;
+/// The reference model in memory.
+pub mod model;
+/// What every implementation must do, as tests.
+#[cfg(test)]
+mod contract;
 
 macro_rules! row_ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(

@@ -94,6 +94,16 @@ const INVARIANTS: &[(&str, &str)] = &[
         "SELECT 'upload ' || lower(hex(id)) FROM uploads WHERE (state = 0) <> (content IS NOT NULL)",
     ),
     (
+        "an upload has no user or no space",
+        "SELECT 'upload ' || lower(hex(id)) FROM uploads
+         WHERE user NOT IN (SELECT id FROM users) OR space NOT IN (SELECT id FROM spaces)",
+    ),
+    (
+        "a space has no owner or no root",
+        "SELECT 'space ' || name FROM spaces
+         WHERE owner NOT IN (SELECT id FROM users) OR root NOT IN (SELECT id FROM entries WHERE parent IS NULL)",
+    ),
+    (
         "an upload reaches behind its size",
         "SELECT 'upload ' || lower(hex(u.id)) FROM uploads u JOIN extents e ON e.content = u.content
          WHERE e.start + e.length > u.size",

@@ -56,16 +56,20 @@ fn hold_object(db: &Connection, extent: &NewExtent) -> Result<(), Stop> {
     let object = extent.object;
     let held = db
         .prepare_cached(
-            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND length = ?2",
+            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND dir = ?2 AND length = ?3",
         )?
-        .execute(params![&object.id.as_bytes()[..], row::length(extent.object_length)])?;
+        .execute(params![&object.id.as_bytes()[..], object.dir.get(), row::length(extent.object_length)])?;
     if held == 1 {
         return Ok(());
     }
-    let known =
-        db.prepare_cached("SELECT 1 FROM objects WHERE id = ?1")?.exists([&object.id.as_bytes()[..]])?;
-    if known {
-        return Err(Refusal::NotLive.into());
+    let is_doomed: Option<bool> = db
+        .prepare_cached("SELECT state = 2 FROM objects WHERE id = ?1")?
+        .query_row([&object.id.as_bytes()[..]], |found| found.get(0))
+        .optional()?;
+    match is_doomed {
+        Some(true) => return Err(Refusal::NotLive.into()),
+        Some(false) => return Err(Refusal::Malformed("an object is described in two ways").into()),
+        None => {}
     }
     let added = db
         .prepare_cached(
@@ -93,17 +97,34 @@ fn add_covered(db: &Connection, content: ContentId, bytes: i64) -> rusqlite::Res
     Ok(())
 }
 
-/// Removes the extents that overlap a span.
+/// Tells whether the extents hold every byte of a file of this size, and no more: they never overlap, so it is
+/// enough that they add up to the size and that none reaches behind it.
+pub(super) fn is_whole(db: &Connection, content: ContentId, size: Length) -> rusqlite::Result<bool> {
+    let (covered, end): (i64, i64) = db
+        .prepare_cached(
+            "SELECT c.covered, coalesce((SELECT start + length FROM extents
+                 WHERE content = c.id ORDER BY start DESC LIMIT 1), 0) FROM contents c WHERE c.id = ?1",
+        )?
+        .query_row([content.0], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    Ok(covered == row::length(size) && end == covered)
+}
+
+/// Removes the extents that overlap a span, and returns them.
 ///
 /// # Errors
 /// `Malformed` if one of them reaches outside of it: extents are never cut.
-pub(super) fn clear(db: &Connection, content: ContentId, span: Span, fate: Fate) -> Result<(), Stop> {
+pub(super) fn clear(
+    db: &Connection,
+    content: ContentId,
+    span: Span,
+    fate: Fate,
+) -> Result<Vec<Extent>, Stop> {
     let found = extents(db, content, span, usize::MAX)?;
     if found.iter().any(|extent| !span.contains(extent.span)) {
         return Err(Refusal::Malformed("an extent reaches outside of what is cleared").into());
     }
     remove(db, content, &found, fate)?;
-    Ok(())
+    Ok(found)
 }
 
 /// Removes the given extents of a content, and gives up objects that nothing points to any more.
@@ -160,6 +181,9 @@ pub(super) fn extents(
     span: Span,
     limit: usize,
 ) -> rusqlite::Result<Vec<Extent>> {
+    if span.is_empty() {
+        return Ok(Vec::new());
+    }
     // The first row may begin before the span: the last extent that starts at or before it.
     db.prepare_cached(
         "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
