@@ -371,6 +371,7 @@ fn size_of(db: &Connection, blob: BlobId) -> rusqlite::Result<Length> {
         .query_row([blob.0], |found| row::get_length(found, 0))
 }
 
+#[expect(clippy::option_option, reason = "the outer says whether it changes, the inner what it becomes")]
 pub(super) fn set_meta(
     db: &Connection,
     space: SpaceId,
@@ -424,17 +425,14 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     let was = accounts::filled(db, publish.space)?;
     accounts::add_used(db, publish.space, row::length(publish.size) - freed)?;
 
-    let (entry, version) = match &target {
-        Some(node) => {
-            let told = dated.below(node).modified;
-            let weak = is_weak(publish.now, Some(told), folder.vacated);
-            let dated = Dated { modified: publish.now.max(told), weak };
-            replace(db, node, dated, &settled, publish)?
-        }
-        None => {
-            let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
-            (node.id, node.version)
-        }
+    let (entry, version) = if let Some(node) = &target {
+        let told = dated.below(node).modified;
+        let weak = is_weak(publish.now, Some(told), folder.vacated);
+        let dated = Dated { modified: publish.now.max(told), weak };
+        replace(db, node, dated, &settled, publish)?
+    } else {
+        let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
+        (node.id, node.version)
     };
     let replaced = target.is_some();
     if let Source::Upload { id, .. } = &publish.source {
