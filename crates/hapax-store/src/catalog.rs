@@ -2,7 +2,7 @@
 //! a batch of *intents* goes in and becomes one transaction with a savepoint per intent; *snapshots* come out.
 //!
 //! An intent is small enough to be re-checked inside the transaction: it carries what its author believed
-//! (epochs, versions, what stood at a path), and a belief that no longer holds is a [`Refusal`] that changes nothing,
+//! (epochs, versions, what stood at a path), and a belief that no longer holds is a [`Refusal`](crate::error::Refusal) that changes nothing,
 //! while the other intents of the batch go on.
 //!
 //! ```text
@@ -21,11 +21,14 @@
 //! - *Modified.* Every entry has its own time: set when its path gets its present content (made, replaced, moved here).
 //!   What `entry` reports is the latest own time along the path from the root. It is *date-weak* if any entry along
 //!   the path whose own time lies in that second was itself marked weak. An entry is marked weak when at the moment of
-//!   the change the second of `now` is not later than the second reported until then of the path it takes (if a file is
+//!   the change the second of its `wall` is not later than the second reported until then of the path it takes (if a file is
 //!   replaced there), or not later than the second in which its folder last lost a name. A name is lost by removal, by a
-//!   move and by replacement by a move, at `now` or at the date reported of it (after a removal also of what lay below)
+//!   move and by replacement by a move, at that `wall` or at the date reported of it (after a removal also of what lay below)
 //!   if that is later. The time of what replaces a file is never earlier than the date reported of that file. So dates hold
-//!   even for intents that are committed in another order than their `now`s, except below a folder that moves.
+//!   even while the wall clock is behind what it once said, except below a folder that moves meanwhile.
+//! - *Clocks.* Times that are shown (`modified`, `created`) are by the wall clock; times that end things (`expires`, orphan
+//!   and dropped `since`, the end of an upload) by the steady one. A plain `Timestamp` called `now` is steady, except in `CreateUpload`
+//!   and `AddToken`, where it only says when something was made.
 //! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
 //!   while that is unknown, of the covered bytes rounded up to 64 MiB. An intent that
 //!   raises `used + reserved` past the quota is refused: `CreateUpload`, `Resize`, `Store`, and `Publish`, which releases the
@@ -49,8 +52,10 @@ use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::State;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::error::StoreError;
+
+pub use crate::error::Refusal;
 use crate::id::{DirId, ObjectId, ObjectName};
 use crate::key::Fingerprint;
 
@@ -363,7 +368,7 @@ pub enum Intent {
         /// Whether the user may administer the service.
         admin: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Replaces a user's password; all tokens stay.
     SetPassword {
@@ -384,7 +389,7 @@ pub enum Intent {
         /// Who.
         user: UserId,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Adds a token.
     AddToken {
@@ -415,7 +420,7 @@ pub enum Intent {
         /// Its path.
         path: EntryPath,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Moves an entry, folders with all they hold; parents of the target must exist.
     Move {
@@ -428,7 +433,7 @@ pub enum Intent {
         /// Whether a file at the target may be replaced (by a file).
         overwrite: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Removes an entry.
     Remove {
@@ -441,7 +446,7 @@ pub enum Intent {
         /// Whether a folder goes with all it holds.
         recursive: bool,
         /// The time now.
-        now: Timestamp,
+        now: Moment,
     },
     /// Changes what is said about a file beside its bytes; raises the entry's version.
     SetMeta {
@@ -449,8 +454,8 @@ pub enum Intent {
         space: SpaceId,
         /// Which file.
         path: EntryPath,
-        /// The new mtime, if it changes.
-        mtime: Option<Option<i64>>,
+        /// The new mtime in milliseconds since the epoch, if it changes.
+        mtime: Option<i64>,
         /// The new executable bit, if it changes.
         executable: Option<bool>,
     },
@@ -458,7 +463,8 @@ pub enum Intent {
     CreateUpload(Box<NewUpload>),
     /// Puts bytes into an open upload.
     Store(Box<Store>),
-    /// Gives an open upload another size; bytes and open parts behind `keep` are dropped.
+    /// Gives an open upload another size; bytes and open parts behind `keep` are dropped, and the generation is raised,
+    /// for a run that is under way was measured by the old size.
     Resize {
         /// Which upload.
         upload: UploadId,
@@ -621,7 +627,7 @@ pub struct Publish {
     /// What the client says about the file.
     pub meta: Meta,
     /// The time now.
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 /// Where the bytes of a content to be published are.
@@ -702,62 +708,6 @@ pub enum Outcome {
     Ended(Vec<UploadId>),
     /// Objects whose files are to be deleted now.
     Doomed(Vec<ObjectName>),
-}
-
-/// Why an intent changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// What the intent is about does not exist.
-    #[error("it does not exist")]
-    NotFound,
-    /// The name is taken.
-    #[error("the name is taken")]
-    Exists,
-    /// A folder stands where a file is needed.
-    #[error("it is a folder")]
-    IsAFolder,
-    /// A file stands where a folder is needed.
-    #[error("a name on the way is a file")]
-    NotAFolder,
-    /// The folder is not empty.
-    #[error("the folder is not empty")]
-    NotEmpty,
-    /// The target lies inside the source.
-    #[error("a folder cannot be moved into itself")]
-    IntoItself,
-    /// What must stand at the path does not.
-    #[error("something else stands there by now")]
-    Unexpected,
-    /// The upload is not open.
-    #[error("the upload has ended")]
-    Ended(State),
-    /// A newer writer, generation or version was committed before.
-    #[error("a newer request took over")]
-    Superseded,
-    /// Bytes are missing.
-    #[error("bytes are missing")]
-    Incomplete,
-    /// The space's quota does not suffice.
-    #[error("the quota is used up")]
-    Quota {
-        /// The most bytes that may lie in the space.
-        limit: Length,
-        /// What lies in it or is promised.
-        used: Length,
-    },
-    /// The user has too many open uploads.
-    #[error("too many unfinished uploads")]
-    TooManyUploads,
-    /// A directory is not open, or belongs to another boot.
-    #[error("the directory of an object is closed")]
-    ClosedDir,
-    /// An object or blob that a reference is to be added to is not live.
-    #[error("it is being deleted")]
-    NotLive,
-    /// The intent contradicts itself.
-    #[error("the intent is malformed: {0}")]
-    Malformed(&'static str),
 }
 
 /// What an intent came to, or why it changed nothing.

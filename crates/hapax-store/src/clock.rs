@@ -1,5 +1,5 @@
 //! Time that jumps cannot fool. Owns the one clock that expiry and deletion go by, as a pure function of readings;
-//! it reads no clock itself (that is [`Clock`]'s part) and persists nothing (a catalog row of the caller does).
+//! it reads no clock itself (that is `Clock`'s part) and persists nothing (a catalog row of the caller does).
 //!
 //! ```text
 //!   wall clock   ------/    may jump, both ways, at boot or any time
@@ -43,6 +43,12 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// Returns the time `duration` before, but not before the epoch.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
     /// Returns the moment `duration` later; the end of time if there is none.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
@@ -52,6 +58,22 @@ impl Timestamp {
     /// Returns how long ago `earlier` was, or nothing if it is still to come.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// One moment by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// By the steady clock: what expiry and grace are counted by.
+    pub steady: Timestamp,
+    /// By the wall clock: what people and `Last-Modified` are told.
+    pub wall: Timestamp,
+}
+
+impl From<Timestamp> for Moment {
+    /// Returns a moment at which both clocks agree.
+    fn from(time: Timestamp) -> Self {
+        Self { steady: time, wall: time }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The seam under everything but SQLite: what storage asks of a disk, and the real one. Owns the few calls that
 //! make bytes and names durable; never joins paths and never retries anything.
 //!
-//! Errors are plain [`io::Error`]s here; whoever calls knows what was being done and says so.
+//! Errors are plain `io::Error`s here; whoever calls knows what was being done and says so.
 
 use std::{
     any::Any,

@@ -1,7 +1,10 @@
 //! Every error of this crate, and what a caller should do about it. Owns the words; never decides an answer on
 //! the wire: that is the server's table of problems.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
+
+use hapax_proto::span::Length;
+use hapax_proto::upload::State;
 
 /// What went wrong in storage.
 ///
@@ -85,9 +88,96 @@ pub enum StoreError {
         /// Its version.
         found: String,
     },
+    /// The transaction that this was part of failed, and with it every other part.
+    #[error("the batch failed")]
+    Batch(#[source] Arc<StoreError>),
+    /// The committer has ended, because the catalog failed or the store was closed.
+    #[error("the store takes nothing more")]
+    Closed,
+    /// The catalog was asked for a change that is not allowed, or no longer.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A run of bytes does not fit where it was to go.
+    #[error("{bytes} bytes do not fit into {room}")]
+    TooLong {
+        /// How many came.
+        bytes: Length,
+        /// How many would fit.
+        room: Length,
+    },
+    /// The bytes that arrived do not have the digest or value that was declared.
+    #[error("the bytes have {actual}, declared was {expected}")]
+    Mismatch {
+        /// What was declared, hex.
+        expected: String,
+        /// What they have, hex.
+        actual: String,
+    },
+    /// Free space is below the watermark: nothing new is taken in.
+    #[error("only {free_bytes} bytes are free")]
+    BelowWatermark {
+        /// What is free.
+        free_bytes: u64,
+    },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Randomness(#[source] getrandom::Error),
+}
+
+/// Why an intent changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// What the intent is about does not exist.
+    #[error("it does not exist")]
+    NotFound,
+    /// The name is taken.
+    #[error("the name is taken")]
+    Exists,
+    /// A folder stands where a file is needed.
+    #[error("it is a folder")]
+    IsAFolder,
+    /// A file stands where a folder is needed.
+    #[error("a name on the way is a file")]
+    NotAFolder,
+    /// The folder is not empty.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// The target lies inside the source.
+    #[error("a folder cannot be moved into itself")]
+    IntoItself,
+    /// What must stand at the path does not.
+    #[error("something else stands there by now")]
+    Unexpected,
+    /// The upload is not open.
+    #[error("the upload has ended")]
+    Ended(State),
+    /// A newer writer, generation or version was committed before.
+    #[error("a newer request took over")]
+    Superseded,
+    /// Bytes are missing.
+    #[error("bytes are missing")]
+    Incomplete,
+    /// The space's quota does not suffice.
+    #[error("the quota is used up")]
+    Quota {
+        /// The most bytes that may lie in the space.
+        limit: Length,
+        /// What lies in it or is promised.
+        used: Length,
+    },
+    /// The user has too many open uploads.
+    #[error("too many unfinished uploads")]
+    TooManyUploads,
+    /// A directory is not open, or belongs to another boot.
+    #[error("the directory of an object is closed")]
+    ClosedDir,
+    /// An object or blob that a reference is to be added to is not live.
+    #[error("it is being deleted")]
+    NotLive,
+    /// The intent contradicts itself.
+    #[error("the intent is malformed: {0}")]
+    Malformed(&'static str),
 }
 
 /// The kind of an error: what storage as a whole does about it (rule R7 of the storage design).
@@ -106,6 +196,8 @@ pub enum ErrorClass {
     Missing,
     /// The installation is wrong: keys, format, directory. Only the operator can change that.
     Setup,
+    /// What was asked for is not allowed, or no longer; nothing failed.
+    Refused,
     /// The caller asked for what the contract excludes.
     Misuse,
 }
@@ -131,7 +223,10 @@ impl StoreError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Disk { source, .. } if is_full(source) => ErrorClass::Full,
-            Self::Disk { .. } | Self::Randomness(_) => ErrorClass::Io,
+            Self::BelowWatermark { .. } => ErrorClass::Full,
+            Self::Batch(cause) => cause.class(),
+            Self::Refused(_) | Self::TooLong { .. } | Self::Mismatch { .. } => ErrorClass::Refused,
+            Self::Disk { .. } | Self::Randomness(_) | Self::Closed => ErrorClass::Io,
             Self::Catalog { source, .. } => class_of_database(source),
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
@@ -149,7 +244,7 @@ impl StoreError {
     pub fn advice(&self) -> Advice {
         match self.class() {
             ErrorClass::Full | ErrorClass::Busy => Advice::Retry,
-            ErrorClass::Io | ErrorClass::Missing => Advice::Reprobe,
+            ErrorClass::Io | ErrorClass::Missing | ErrorClass::Refused => Advice::Reprobe,
             ErrorClass::Corrupt | ErrorClass::Setup | ErrorClass::Misuse => Advice::GiveUp,
         }
     }

@@ -9,11 +9,14 @@
 //! ```
 //!
 //! A rotation of the master writes the new one beside the old, re-wraps the ring, then puts the new one in place.
-//! A crash leaves the ring under one of the two, and [`KeyRing::open_or_create`] tries both.
+//! A crash leaves the ring under one of the two, and `KeyRing::open_or_create` tries both.
 
 use std::path::{Path, PathBuf};
 
-use hapax_proto::span::Length;
+use hapax_proto::{
+    span::{Length, Offset},
+    tree::PartNumber,
+};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
@@ -47,6 +50,7 @@ const MASTER_MAX: usize = 64 + 2;
 const WRAP_RING_CONTEXT: &str = "hapax store 2026 master wraps ring v1";
 const CHECK_RING_CONTEXT: &str = "hapax store 2026 master check v1";
 const WRAP_OBJECT_CONTEXT: &str = "hapax store 2026 object data key wrap v1";
+const MASK_VALUE_CONTEXT: &str = "hapax store 2026 part value mask v1";
 const ROOT_ID_CONTEXT: &str = "hapax store 2026 root key id v1";
 
 /// The domains of the fingerprint and entity tag keys.
@@ -64,6 +68,7 @@ pub struct KeyRing {
     fingerprint: SecretKey,
     entity_tag: SecretKey,
     wrap_object: SecretKey,
+    mask_value: SecretKey,
     root_id: [u8; 8],
     small: SmallCipher,
 }
@@ -114,11 +119,22 @@ impl KeyRing {
         Ok(Self::of(SecretKey::random()?, SecretKey::random()?, SecretKey::random()?))
     }
 
+    /// Returns the ring of the known answers in `fixtures/known_answers.py`.
+    #[cfg(test)]
+    pub(crate) fn fixed() -> Self {
+        Self::of(
+            SecretKey::from_bytes([1; 32]),
+            SecretKey::from_bytes([2; 32]),
+            SecretKey::from_bytes([3; 32]),
+        )
+    }
+
     fn of(root: SecretKey, fingerprint: SecretKey, entity_tag: SecretKey) -> Self {
         let mut root_id = [0; 8];
         root_id.copy_from_slice(&root.derive(ROOT_ID_CONTEXT).as_bytes()[..8]);
         Self {
             wrap_object: root.derive(WRAP_OBJECT_CONTEXT),
+            mask_value: root.derive(MASK_VALUE_CONTEXT),
             small: SmallCipher::new(&root),
             root_id,
             root,
@@ -202,6 +218,16 @@ impl KeyRing {
     /// Returns the name of the root key, which is no secret: an object says by it which ring it needs.
     pub fn root_id(&self) -> [u8; 8] {
         self.root_id
+    }
+
+    /// Masks the subtree value of a part whose bytes begin at `start` in an object's plaintext; masking twice unmasks.
+    ///
+    /// An object is written once and a value is bound to its part, so a mask meets one value only: a one-time pad. A
+    /// stolen catalog thereby cannot be asked whether it holds a file of which somebody knows the values.
+    pub fn mask_value(&self, object: ObjectId, start: Offset, part: PartNumber, value: [u8; 32]) -> [u8; 32] {
+        let place = [start.get().to_le_bytes(), u64::from(part.get()).to_le_bytes()].concat();
+        let mask = self.mask_value.hash(&[object.as_bytes(), &place]);
+        std::array::from_fn(|i| value[i] ^ mask[i])
     }
 
     /// Returns the key that wraps the data key of one object. It is used once, because an id is.
@@ -583,6 +609,25 @@ mod tests {
         check("master", 0o640, false);
         check("master", 0o604, false);
         check("ring", 0o644, false);
+    }
+
+    #[test]
+    fn files_and_values_are_as_the_format_page_says() {
+        #[track_caller]
+        fn check(bytes: &[u8], known: &str) {
+            assert_eq!(data_encoding::HEXLOWER.encode(bytes), known, "see fixtures/known_answers.py");
+        }
+        let ring = KeyRing::fixed();
+        let file = ring.encode(&MasterKey(SecretKey::from_bytes([4; 32])), &[5; SALT_LENGTH]);
+        check(
+            blake3::hash(&file).as_bytes(),
+            "def41044c72400c5164e83c64bf28c229f9df948d671b0ae7c4abafc5169a162",
+        );
+        check(&ring.root_id(), "28359fe3c3b3fbc4");
+        let fingerprint = ring.fingerprint(&[6; 32], Length::new(7));
+        check(&fingerprint.0, "8e527751efbfe9cff6384fbb9c97ed2be46608aea938a71a4cf0d23fbe12605c");
+        check(&ring.entity_tag(&fingerprint), "de976966c207ddd019a49dcaa9d84fbd");
+        check(&ring.content_tag(&[8; 16]), "d187eefa1236ced089a94de4972c00a8");
     }
 
     #[test]

@@ -31,3 +31,25 @@ pub mod object;
 pub mod sealed;
 /// The catalog: everything that has a name, a state or a reference.
 pub mod catalog;
+/// Two-stage group commit: bytes, then rows.
+pub mod committer;
+/// Lanes: where one writer at a time may write in an upload.
+pub mod lane;
+/// The open store: what all verbs share.
+pub mod store;
+/// Contents: reading a span across extents.
+pub mod content;
+/// Bytes in: hash, seal, and cut one run of a part.
+pub mod intake;
+/// The verbs of uploads.
+pub mod upload;
+/// Whole files in one go.
+pub mod file;
+/// The verbs of the tree of entries.
+pub mod entry;
+/// The verbs of accounts.
+pub mod account;
+/// What ran out is ended, what nobody points to is removed.
+pub mod sweep;
+/// Every invariant, verified.
+pub mod check;

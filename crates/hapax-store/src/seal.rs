@@ -222,6 +222,10 @@ pub enum Purpose {
     Inline,
     /// The BLAKE3 and size of a blob.
     Identity,
+    /// The BLAKE3 that an upload has if it ends where its first part ends now.
+    FirstRoot,
+    /// The digests that a client declared for an upload.
+    Declared,
 }
 
 impl Purpose {
@@ -231,6 +235,8 @@ impl Purpose {
             Self::Tail => b"tail",
             Self::Inline => b"inline",
             Self::Identity => b"identity",
+            Self::FirstRoot => b"first-root",
+            Self::Declared => b"declared",
         }
     }
 }
@@ -275,7 +281,17 @@ impl SmallCipher {
 
     /// Seals a value for its row.
     pub fn seal(&self, purpose: Purpose, row: &Row<'_>, plaintext: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let salt: [u8; SALT_LENGTH] = random_bytes()?;
+        Ok(self.seal_with(random_bytes()?, purpose, row, plaintext))
+    }
+
+    /// Seals with a salt that was never used before.
+    fn seal_with(
+        &self,
+        salt: [u8; SALT_LENGTH],
+        purpose: Purpose,
+        row: &Row<'_>,
+        plaintext: &[u8],
+    ) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(plaintext.len() + SMALL_OVERHEAD);
         sealed.push(SMALL_VERSION);
         sealed.extend_from_slice(&salt);
@@ -283,7 +299,7 @@ impl SmallCipher {
         sealed.extend_from_slice(plaintext);
         sealed.resize(sealed.len() + TAG_LENGTH, 0);
         self.cipher(purpose, &salt).seal_in_place(NONCE_ONCE, &row.aad(), &mut sealed[start..]);
-        Ok(sealed)
+        sealed
     }
 
     /// Opens a value of its row.
@@ -388,6 +404,13 @@ mod tests {
         check(Purpose::Tail, &Row { version: 2, ..ROW }, &small(), false);
         check(Purpose::Tail, &Row { table: "tailsu", key: b"pload 7", ..ROW }, &small(), false);
         check(Purpose::Tail, &ROW, &SmallCipher::new(&SecretKey::from_bytes([2; 32])), false);
+    }
+
+    #[test]
+    fn a_small_value_is_laid_out_as_the_format_page_says() {
+        let sealed = small().seal_with([11; SALT_LENGTH], Purpose::Tail, &ROW, b"bytes");
+        let known = format!("01{}19d6177ad55c392ac2d968d39b30110e9a483172ce", "0b".repeat(SALT_LENGTH));
+        assert_eq!(data_encoding::HEXLOWER.encode(&sealed), known, "see fixtures/known_answers.py");
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Tables {
                 self.add_token(*hash, token)
             }
             Intent::RemoveToken { user, token } => self.remove_token(*user, *token),
-            Intent::MakeFolder { space, path, now } => self.make_folder(*space, path, *now),
+            Intent::MakeFolder { space, path, now } => self.make_folder(*space, path, now.wall),
             Intent::Move { space, from, to, overwrite, now } => {
                 self.move_entry(*space, from, to, *overwrite, *now)
             }

@@ -29,13 +29,15 @@ mod schema;
 mod row;
 /// Objects, extents, contents, blobs.
 mod blobs;
-/// Spaces and the tree of entries.
+/// Spaces and their quotas.
+mod spaces;
+/// Uploads and their lanes.
+mod uploads;
+/// The tree of entries, and publishing.
 mod entries;
 /// Users and tokens.
 mod accounts;
-/// Uploads and their lanes.
-mod uploads;
-/// Boots, directories, the clock, and what the sweep does.
+/// Boots, directories, the clock, and what the sweep does to objects.
 mod housekeeping;
 /// Every invariant, as a query that must find nothing.
 mod audit;
@@ -156,7 +158,7 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
             accounts::create_user(db, name, password, *admin, *now)
         }
         Intent::SetPassword { user, password } => accounts::set_password(db, *user, password),
-        Intent::SetQuota { space, quota } => accounts::set_quota(db, *space, *quota),
+        Intent::SetQuota { space, quota } => spaces::set_quota(db, *space, *quota),
         Intent::RemoveUser { user, now } => accounts::remove_user(db, *user, *now),
         Intent::AddToken { user, name, hash, scope, now, expires } => {
             accounts::add_token(db, *user, name, hash, scope, *now, *expires)
@@ -267,11 +269,11 @@ impl Catalog for SqliteCatalog {
     }
 
     fn space(&self, name: &str) -> Result<Option<Space>, StoreError> {
-        self.read("read a space", |db| accounts::space(db, name))
+        self.read("read a space", |db| spaces::by_name(db, name))
     }
 
     fn space_by_id(&self, id: SpaceId) -> Result<Option<Space>, StoreError> {
-        self.read("read a space", |db| accounts::space_by_id(db, id))
+        self.read("read a space", |db| spaces::find(db, id))
     }
 
     fn token(&self, hash: &[u8; 32]) -> Result<Option<(Token, User)>, StoreError> {
@@ -315,7 +317,10 @@ impl Catalog for SqliteCatalog {
     }
 
     fn blobs(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
-        self.read("list blobs", |db| blobs::list(db, after, limit))
+        self.read("list blobs", |db| {
+            let blobs = blobs::list(db, after, limit)?;
+            blobs.into_iter().map(|blob| entries::paths_of(db, blob.id).map(|paths| (blob, paths))).collect()
+        })
     }
 
     fn objects(

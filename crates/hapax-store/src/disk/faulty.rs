@@ -9,9 +9,9 @@
 //!   sync  --> on the medium                        sync_dir --> on the medium
 //! ```
 //!
-//! - A [power cut](FaultyDisk::power_cut) keeps what is on the medium and, torn by a seed, any subset of the rest:
+//! - A power cut (`FaultyDisk::power_cut`) keeps what is on the medium and, torn by a seed, any subset of the rest:
 //!   4 KiB blocks of bytes, single changes of names.
-//! - A [kill](FaultyDisk::kill) keeps the page cache and ends every handle of the killed process.
+//! - A kill (`FaultyDisk::kill`) keeps the page cache and ends every handle of the killed process.
 //! - A failed sync loses what it covered: it stays readable and never reaches the medium, even if a later sync
 //!   succeeds (R7).
 //! - A failed `sync_dir` keeps the changes pending: file systems journal names, and either replay them or turn

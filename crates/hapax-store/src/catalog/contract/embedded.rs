@@ -12,14 +12,14 @@ use crate::error::StoreError;
 const NOW: Timestamp = Timestamp::from_secs(1_000);
 
 fn user(name: &str) -> Intent {
-    Intent::CreateUser { name: name.into(), password: String::new(), admin: false, now: NOW }
+    Intent::CreateUser { name: name.into(), password: String::new(), admin: false, now: NOW.into() }
 }
 
 #[test]
 fn reopening_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("catalog.db");
-    let folder = Intent::MakeFolder { space: SpaceId(1), path: path("/d/e"), now: NOW };
+    let folder = Intent::MakeFolder { space: SpaceId(1), path: path("/d/e"), now: NOW.into() };
     let before = {
         let catalog = SqliteCatalog::open(&file).unwrap();
         catalog.commit(&[Intent::Boot, user("ann"), folder, Intent::SaveClock { now: NOW }]).unwrap();

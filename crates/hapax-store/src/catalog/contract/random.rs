@@ -15,7 +15,7 @@ use super::super::{
     NewUpload, OpenPart, Outcome, Publish, Source, SpaceId, Store, TokenId, UserId,
 };
 use super::*;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const PATHS: [&str; 10] = ["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/e", "/e/a", "/"];
@@ -117,6 +117,12 @@ impl Author<'_> {
         if self.draft.wrong { right.wrapping_sub(1) } else { right }
     }
 
+    /// Now, by two clocks of which the steady one is an hour behind.
+    fn moment(&self) -> Moment {
+        let wall = self.now.after(std::time::Duration::from_hours(1));
+        Moment { steady: self.now, wall }
+    }
+
     fn space(&self) -> SpaceId {
         SpaceId(i64::from(self.number(0, 2)) + if self.draft.wrong { 2 } else { 1 })
     }
@@ -184,7 +190,7 @@ impl Author<'_> {
             identity: vec![identity],
             size,
             meta: self.meta(),
-            now: self.now,
+            now: self.moment(),
         }))
     }
 
@@ -198,14 +204,14 @@ impl Author<'_> {
             Verb::SaveClock => Intent::SaveClock { now },
             Verb::CreateUser => {
                 let name = self.pick(1, &USERS).to_owned();
-                Intent::CreateUser { name, password: "p".into(), admin: self.draft.wrong, now }
+                Intent::CreateUser { name, password: "p".into(), admin: self.draft.wrong, now: self.moment() }
             }
             Verb::SetPassword => Intent::SetPassword { user, password: format!("{now:?}") },
             Verb::SetQuota => {
                 let quota = (self.number(2, 4) != 0).then(|| cells(u64::from(self.number(3, 24))));
                 Intent::SetQuota { space, quota }
             }
-            Verb::RemoveUser => Intent::RemoveUser { user, now },
+            Verb::RemoveUser => Intent::RemoveUser { user, now: self.moment() },
             Verb::AddToken => Intent::AddToken {
                 user,
                 name: "t".into(),
@@ -215,17 +221,29 @@ impl Author<'_> {
                 expires: (self.number(3, 2) == 0).then_some(now),
             },
             Verb::RemoveToken => Intent::RemoveToken { user, token: TokenId(i64::from(self.number(2, 4))) },
-            Verb::MakeFolder => Intent::MakeFolder { space, path: self.path(1), now },
+            Verb::MakeFolder => Intent::MakeFolder { space, path: self.path(1), now: self.moment() },
             Verb::Move => {
                 let overwrite = self.number(3, 2) == 0;
-                Intent::Move { space, from: self.standing(1, space), to: self.path(2), overwrite, now }
+                Intent::Move {
+                    space,
+                    from: self.standing(1, space),
+                    to: self.path(2),
+                    overwrite,
+                    now: self.moment(),
+                }
             }
             Verb::Remove => {
                 let (path, recursive) = (self.standing(1, space), self.number(2, 2) == 0);
-                Intent::Remove { space, expect: self.expect(space, &path), path, recursive, now }
+                Intent::Remove {
+                    space,
+                    expect: self.expect(space, &path),
+                    path,
+                    recursive,
+                    now: self.moment(),
+                }
             }
             Verb::SetMeta => {
-                let mtime = (self.number(2, 2) == 0).then(|| Some(i64::from(self.number(3, 4))));
+                let mtime = (self.number(2, 2) == 0).then(|| i64::from(self.number(3, 4)));
                 let executable = (self.number(4, 2) == 0).then_some(true);
                 Intent::SetMeta { space, path: self.standing(1, space), mtime, executable }
             }
@@ -459,7 +477,7 @@ fn start() -> Vec<Intent> {
         name: name.into(),
         password: String::new(),
         admin: false,
-        now: START,
+        now: START.into(),
     };
     let open = || Intent::OpenDir { boot: BootId(1) };
     vec![Intent::Boot, user("ann"), user("bob"), open(), open()]

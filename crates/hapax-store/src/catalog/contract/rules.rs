@@ -34,7 +34,7 @@ fn on_each(rule: fn(&dyn Catalog)) {
             name: name.into(),
             password: String::new(),
             admin: false,
-            now: T0,
+            now: T0.into(),
         };
         let open = Intent::OpenDir { boot: BootId(1) };
         let answers = catalog.commit(&[Intent::Boot, user("ann"), user("bob"), open]).unwrap();
@@ -56,7 +56,7 @@ fn publish(to: &str, number: u8, size: Length, source: Source, now: Timestamp) -
         identity: vec![number],
         size,
         meta: Meta::default(),
-        now,
+        now: now.into(),
     }
 }
 
@@ -72,15 +72,21 @@ fn file(to: &str, number: u8, count: u64, now: Timestamp) -> Intent {
 }
 
 fn remove(what: &str, now: Timestamp) -> Intent {
-    Intent::Remove { space: HERS, path: path(what), expect: Expect::Anything, recursive: true, now }
+    Intent::Remove {
+        space: HERS,
+        path: path(what),
+        expect: Expect::Anything,
+        recursive: true,
+        now: now.into(),
+    }
 }
 
 fn rename(from: &str, to: &str, now: Timestamp) -> Intent {
-    Intent::Move { space: HERS, from: path(from), to: path(to), overwrite: true, now }
+    Intent::Move { space: HERS, from: path(from), to: path(to), overwrite: true, now: now.into() }
 }
 
 fn folder(what: &str, now: Timestamp) -> Intent {
-    Intent::MakeFolder { space: HERS, path: path(what), now }
+    Intent::MakeFolder { space: HERS, path: path(what), now: now.into() }
 }
 
 fn new_upload(number: u8, size: Option<Length>) -> NewUpload {
@@ -559,6 +565,8 @@ fn a_resize_drops_what_reaches_behind() {
         done(catalog, resize(4, 4));
         let now = row(catalog, 1);
         assert_eq!((now.size, now.covered, now.meta.mtime), (Some(cells(4)), cells(2), Some(5)));
+        assert_eq!(now.generation, 1, "who measured by the old size is out");
+        refused(catalog, resize(4, 4), Refusal::Superseded);
         let left: Vec<_> = catalog.open_lanes(upload(1)).unwrap().iter().map(|lane| lane.id).collect();
         assert_eq!(left, [lane(1)]);
         assert_eq!(catalog.lane(upload(1), lane(2)).unwrap().unwrap().epoch, 1, "its epoch still guards it");
@@ -613,7 +621,7 @@ fn quota_is_never_passed() {
         assert_eq!(filled(catalog), (4 * CELL, 5 * CELL));
         let resize = |size| Intent::Resize {
             upload: upload(1),
-            generation: 0,
+            generation: row(catalog, 1).generation,
             size: cells(size),
             mtime: None,
             keep: Offset::ZERO,
@@ -623,8 +631,9 @@ fn quota_is_never_passed() {
         done(catalog, resize(6));
         done(catalog, Intent::SetQuota { space: HERS, quota: Some(cells(1)) });
         done(catalog, resize(5));
-        done(catalog, stored(put(1, 1, vec![extent(0, 5, DIR, 5)])));
-        done(catalog, finish(1, 3, 5, cells(5)));
+        done(catalog, stored(Store { generation: 2, ..put(1, 1, vec![extent(0, 5, DIR, 5)]) }));
+        let source = Source::Upload { id: upload(1), generation: 2, content_version: 3 };
+        done(catalog, Intent::Publish(Box::new(publish("/u", 5, cells(5), source, T0))));
         assert_eq!(filled(catalog), (9 * CELL, 0), "what was promised is kept");
         done(catalog, file("/a", 2, 3, T0));
         assert_eq!(filled(catalog), (8 * CELL, 0), "what makes room is not refused");
@@ -661,8 +670,7 @@ fn replacing_keeps_the_id_and_raises_the_version() {
         let expected =
             Outcome::Published { entry: first.id, version: 2, replaced: true, blob: id, known: false };
         assert_eq!(replaced, expected);
-        let meta =
-            Intent::SetMeta { space: HERS, path: path("/d/a"), mtime: Some(Some(-1)), executable: None };
+        let meta = Intent::SetMeta { space: HERS, path: path("/d/a"), mtime: Some(-1), executable: None };
         done(catalog, meta);
         done(catalog, rename("/d/a", "/d/b", at(6_000)));
         let moved = entry(catalog, "/d/b");
@@ -682,8 +690,13 @@ fn what_stands_at_a_path_must_be_what_was_believed() {
             let change = publish("/a", 1, Length::new(1), Source::Inline(vec![1]), T0);
             Intent::Publish(Box::new(Publish { expect, ..change }))
         };
-        let removing =
-            |expect| Intent::Remove { space: HERS, path: path("/a"), expect, recursive: false, now: T0 };
+        let removing = |expect| Intent::Remove {
+            space: HERS,
+            path: path("/a"),
+            expect,
+            recursive: false,
+            now: T0.into(),
+        };
         refused(catalog, removing(Expect::Anything), Refusal::NotFound);
         refused(catalog, expecting(Expect::Entry(EntryId(3), 1)), Refusal::Unexpected);
         done(catalog, expecting(Expect::Nothing));
@@ -718,7 +731,7 @@ fn folders_are_made_moved_and_removed() {
             path: path("/d"),
             expect: Expect::Anything,
             recursive: false,
-            now: T0,
+            now: T0.into(),
         };
         refused(catalog, plain, Refusal::NotEmpty);
         done(catalog, remove("/d", T0));
@@ -853,8 +866,8 @@ fn a_user_goes_with_all_that_is_theirs() {
         };
         done(catalog, token.clone());
         refused(catalog, token, Refusal::Exists);
-        done(catalog, Intent::RemoveUser { user: ANN, now: T0 });
-        refused(catalog, Intent::RemoveUser { user: ANN, now: T0 }, Refusal::NotFound);
+        done(catalog, Intent::RemoveUser { user: ANN, now: T0.into() });
+        refused(catalog, Intent::RemoveUser { user: ANN, now: T0.into() }, Refusal::NotFound);
         assert_eq!(catalog.user("ann").unwrap(), None);
         assert_eq!(catalog.space("ann").unwrap(), None);
         assert_eq!(catalog.token(&[1; 32]).unwrap(), None);
@@ -871,7 +884,8 @@ fn a_user_goes_with_all_that_is_theirs() {
 #[test]
 fn a_name_is_taken_once() {
     on_each(|catalog| {
-        let user = Intent::CreateUser { name: "ann".into(), password: "x".into(), admin: true, now: T0 };
+        let user =
+            Intent::CreateUser { name: "ann".into(), password: "x".into(), admin: true, now: T0.into() };
         refused(catalog, user, Refusal::Exists);
         refused(catalog, Intent::SetPassword { user: UserId(9), password: "x".into() }, Refusal::NotFound);
         refused(catalog, Intent::SetQuota { space: SpaceId(9), quota: None }, Refusal::NotFound);

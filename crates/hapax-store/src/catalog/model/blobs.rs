@@ -26,8 +26,8 @@ impl Tables {
         let was = self.filled(publish.space);
         let (blob, known) = self.settle(publish)?;
         let file = (blob, publish.meta.clone());
-        let (entry, replaced) = self.show(publish.space, &publish.path, file, publish.now)?;
-        self.orphan_blobs(publish.now);
+        let (entry, replaced) = self.show(publish.space, &publish.path, file, publish.now.wall)?;
+        self.orphan_blobs(publish.now.steady);
         let version = self.entries[&entry].version;
         if let Source::Upload { id, .. } = publish.source {
             let upload = &mut self.uploads.get_mut(&id).expect("just taken").upload;
@@ -108,7 +108,7 @@ impl Tables {
         {
             return Err(Refusal::Incomplete);
         }
-        Ok(self.close(id, State::Done, publish.now))
+        Ok(self.close(id, State::Done, publish.now.steady))
     }
 
     fn fresh(&mut self, extents: &[NewExtent], publish: &Publish) -> Result<ContentId, Refusal> {

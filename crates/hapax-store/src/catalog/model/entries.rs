@@ -6,7 +6,7 @@ use hapax_proto::name::{EntryName, EntryPath};
 
 use super::tables::{EntryRow, Tables};
 use crate::catalog::{Answer, BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Refusal, SpaceId};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 impl Tables {
     /// Returns the root of a space.
@@ -127,7 +127,7 @@ impl Tables {
         from: &EntryPath,
         to: &EntryPath,
         overwrite: bool,
-        now: Timestamp,
+        now: Moment,
     ) -> Answer {
         let Some((folder_path, name)) = to.split_last().filter(|_| !from.is_root()) else {
             return Err(Refusal::Malformed("the root cannot be moved or replaced"));
@@ -151,17 +151,17 @@ impl Tables {
         }
         let told = self.date(id).0;
         let replaced = target.map(|target| self.date(target).0);
-        let weak = self.is_weak(folder, replaced, now);
+        let weak = self.is_weak(folder, replaced, now.wall);
         if let (Some(target), Some(replaced)) = (target, replaced) {
             self.entries.remove(&target);
-            self.lose(folder, replaced, now);
+            self.lose(folder, replaced, now.wall);
         }
-        self.lose(old_folder, told, now);
+        self.lose(old_folder, told, now.wall);
         let row = self.entries.get_mut(&id).expect("just located");
         row.place = Some((folder, name.clone()));
         row.version += 1;
-        (row.time, row.weak) = (replaced.unwrap_or(now).max(now), weak);
-        self.orphan_blobs(now);
+        (row.time, row.weak) = (replaced.unwrap_or(now.wall).max(now.wall), weak);
+        self.orphan_blobs(now.steady);
         Ok(Outcome::Entry { id, created: false })
     }
 
@@ -171,7 +171,7 @@ impl Tables {
         path: &EntryPath,
         expect: Expect,
         recursive: bool,
-        now: Timestamp,
+        now: Moment,
     ) -> Answer {
         if path.is_root() {
             return Err(Refusal::Malformed("the root cannot be removed"));
@@ -185,8 +185,8 @@ impl Tables {
         }
         let told = gone.iter().map(|id| self.date(*id).0).max().expect("the entry itself is among them");
         self.entries.retain(|id, _| !gone.contains(id));
-        self.lose(folder, told, now);
-        self.orphan_blobs(now);
+        self.lose(folder, told, now.wall);
+        self.orphan_blobs(now.steady);
         Ok(Outcome::Done)
     }
 
@@ -200,12 +200,11 @@ impl Tables {
         if holds { Ok(()) } else { Err(Refusal::Unexpected) }
     }
 
-    #[expect(clippy::option_option, reason = "the outer says whether it changes, the inner what it becomes")]
     pub(super) fn set_meta(
         &mut self,
         space: SpaceId,
         path: &EntryPath,
-        mtime: Option<Option<i64>>,
+        mtime: Option<i64>,
         executable: Option<bool>,
     ) -> Answer {
         if path.is_root() {
@@ -214,7 +213,7 @@ impl Tables {
         let id = self.locate(space, path)?.ok_or(Refusal::NotFound)?;
         let row = self.entries.get_mut(&id).expect("just located");
         let (_, meta) = row.file.as_mut().ok_or(Refusal::IsAFolder)?;
-        meta.mtime = mtime.unwrap_or(meta.mtime);
+        meta.mtime = mtime.or(meta.mtime);
         meta.executable = executable.unwrap_or(meta.executable);
         row.version += 1;
         Ok(Outcome::Entry { id, created: false })

@@ -1,14 +1,12 @@
-//! Users, their spaces and tokens.
+//! Users and their tokens.
 
-use hapax_proto::span::Length;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{EntryId, Outcome, Refusal, Space, SpaceId, Token, TokenId, User, UserId};
-use super::{Applied, Stop, entries, row, uploads};
-use crate::clock::Timestamp;
+use super::super::{EntryId, Outcome, Refusal, SpaceId, Token, TokenId, User, UserId};
+use super::{Applied, entries, row, spaces, uploads};
+use crate::clock::{Moment, Timestamp};
 
 const USER_COLUMNS: &str = "u.id, u.name, u.password, u.admin, u.space, u.created";
-const SPACE_COLUMNS: &str = "id, name, owner, quota, used, reserved";
 const TOKEN_COLUMNS: &str = "t.id, t.user, t.name, t.scope, t.created, t.expires";
 
 fn user_from(found: &Row<'_>, first: usize) -> rusqlite::Result<User> {
@@ -33,24 +31,7 @@ fn token_from(found: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
-fn space_from(found: &Row<'_>) -> rusqlite::Result<Space> {
-    Ok(Space {
-        id: SpaceId(found.get(0)?),
-        name: found.get(1)?,
-        owner: UserId(found.get(2)?),
-        quota: row::get_length_opt(found, 3)?,
-        used: row::get_length(found, 4)?,
-        reserved: row::get_length(found, 5)?,
-    })
-}
-
-pub(super) fn create_user(
-    db: &Connection,
-    name: &str,
-    password: &str,
-    admin: bool,
-    now: Timestamp,
-) -> Applied {
+pub(super) fn create_user(db: &Connection, name: &str, password: &str, admin: bool, now: Moment) -> Applied {
     let taken = db
         .prepare_cached("SELECT 1 FROM users WHERE name = ?1 UNION ALL SELECT 1 FROM spaces WHERE name = ?1")?
         .exists([name])?;
@@ -65,7 +46,7 @@ pub(super) fn create_user(
     db.prepare_cached(
         "INSERT INTO users (name, password, admin, space, created) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute(params![name, password, admin, space.0, row::time(now)])?;
+    .execute(params![name, password, admin, space.0, row::time(now.wall)])?;
     let user = UserId(db.last_insert_rowid());
     db.prepare_cached("UPDATE spaces SET owner = ?2, root = ?3 WHERE id = ?1")?
         .execute(params![space.0, user.0, root.0])?;
@@ -73,30 +54,19 @@ pub(super) fn create_user(
 }
 
 pub(super) fn set_password(db: &Connection, user: UserId, password: &str) -> Applied {
-    changed_one(
+    spaces::changed_one(
         db.prepare_cached("UPDATE users SET password = ?2 WHERE id = ?1")?
             .execute(params![user.0, password])?,
     )
 }
 
-pub(super) fn set_quota(db: &Connection, space: SpaceId, quota: Option<Length>) -> Applied {
-    changed_one(
-        db.prepare_cached("UPDATE spaces SET quota = ?2 WHERE id = ?1")?
-            .execute(params![space.0, quota.map(row::length)])?,
-    )
-}
-
-fn changed_one(rows: usize) -> Applied {
-    if rows == 1 { Ok(Outcome::Done) } else { Err(Refusal::NotFound.into()) }
-}
-
-pub(super) fn remove_user(db: &Connection, user: UserId, now: Timestamp) -> Applied {
+pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied {
     let (space, root): (i64, i64) = db
         .prepare_cached("SELECT s.id, s.root FROM users u JOIN spaces s ON s.id = u.space WHERE u.id = ?1")?
         .query_row([user.0], |found| Ok((found.get(0)?, found.get(1)?)))
         .optional()?
         .ok_or(Refusal::NotFound)?;
-    uploads::remove_all(db, user, SpaceId(space), now)?;
+    uploads::remove_all(db, user, SpaceId(space), now.steady)?;
     entries::remove_below(db, SpaceId(space), EntryId(root), now)?;
     db.prepare_cached("DELETE FROM tokens WHERE user = ?1")?.execute([user.0])?;
     db.prepare_cached("DELETE FROM users WHERE id = ?1")?.execute([user.0])?;
@@ -127,7 +97,7 @@ pub(super) fn add_token(
 }
 
 pub(super) fn remove_token(db: &Connection, user: UserId, token: TokenId) -> Applied {
-    changed_one(
+    spaces::changed_one(
         db.prepare_cached("DELETE FROM tokens WHERE id = ?1 AND user = ?2")?.execute([token.0, user.0])?,
     )
 }
@@ -144,18 +114,6 @@ pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<User>> {
         .collect()
 }
 
-pub(super) fn space(db: &Connection, name: &str) -> rusqlite::Result<Option<Space>> {
-    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE name = ?1"))?
-        .query_row([name], space_from)
-        .optional()
-}
-
-pub(super) fn space_by_id(db: &Connection, id: SpaceId) -> rusqlite::Result<Option<Space>> {
-    db.prepare_cached(&format!("SELECT {SPACE_COLUMNS} FROM spaces WHERE id = ?1"))?
-        .query_row([id.0], space_from)
-        .optional()
-}
-
 pub(super) fn token(db: &Connection, hash: &[u8; 32]) -> rusqlite::Result<Option<(Token, User)>> {
     db.prepare_cached(&format!(
         "SELECT {TOKEN_COLUMNS}, {USER_COLUMNS} FROM tokens t JOIN users u ON u.id = t.user WHERE t.hash = ?1"
@@ -168,36 +126,4 @@ pub(super) fn tokens(db: &Connection, user: UserId) -> rusqlite::Result<Vec<Toke
     db.prepare_cached(&format!("SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.user = ?1 ORDER BY t.id"))?
         .query_map([user.0], token_from)?
         .collect()
-}
-
-// ---------------------------------------------------------------- quota
-
-pub(super) fn add_used(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE spaces SET used = used + ?2 WHERE id = ?1")?
-        .execute(params![space.0, bytes])?;
-    Ok(())
-}
-
-pub(super) fn add_reserved(db: &Connection, space: SpaceId, bytes: i64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE spaces SET reserved = reserved + ?2 WHERE id = ?1")?
-        .execute(params![space.0, bytes])?;
-    Ok(())
-}
-
-/// Returns what lies in a space or is promised.
-pub(super) fn filled(db: &Connection, space: SpaceId) -> Result<Length, Stop> {
-    Ok(sum(&space_by_id(db, space)?.ok_or(Refusal::NotFound)?))
-}
-
-/// Refuses a change that has been made, if it filled the space further, and past its quota. `was` is what was `filled` before.
-pub(super) fn check_quota(db: &Connection, space: SpaceId, was: Length) -> Result<(), Stop> {
-    let space = space_by_id(db, space)?.ok_or(Refusal::NotFound)?;
-    match space.quota {
-        Some(limit) if sum(&space) > limit.max(was) => Err(Refusal::Quota { limit, used: was }.into()),
-        _ => Ok(()),
-    }
-}
-
-fn sum(space: &Space) -> Length {
-    space.used.checked_add(space.reserved).expect("no space holds 2^64 bytes")
 }

@@ -350,34 +350,12 @@ pub(super) fn spares(db: &Connection, limit: usize) -> rusqlite::Result<Vec<(Blo
     .collect()
 }
 
-/// Names up to this many paths that show a blob.
-const PATHS_NAMED: usize = 4;
-
-pub(super) fn list(
-    db: &Connection,
-    after: Option<BlobId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(Blob, Vec<String>)>> {
-    let blobs = db
-        .prepare_cached(&format!(
-            "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.id > ?1 AND b.orphan IS NULL ORDER BY b.id LIMIT ?2"
-        ))?
-        .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| blob_from(found, 0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    blobs
-        .into_iter()
-        .map(|blob| {
-            let entries = db
-                .prepare_cached("SELECT id FROM entries WHERE blob = ?1 ORDER BY id LIMIT ?2")?
-                .query_map(params![blob.id.0, row::limit(PATHS_NAMED)], |found| found.get(0))?
-                .collect::<rusqlite::Result<Vec<i64>>>()?;
-            let paths = entries
-                .into_iter()
-                .map(|id| super::entries::long_path(db, id))
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok((blob, paths))
-        })
-        .collect()
+pub(super) fn list(db: &Connection, after: Option<BlobId>, limit: usize) -> rusqlite::Result<Vec<Blob>> {
+    db.prepare_cached(&format!(
+        "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.id > ?1 AND b.orphan IS NULL ORDER BY b.id LIMIT ?2"
+    ))?
+    .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| blob_from(found, 0))?
+    .collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::{
     BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, UploadId,
 };
-use super::{Applied, Stop, accounts, blobs, row, uploads};
-use crate::clock::Timestamp;
+use super::{Applied, Stop, blobs, row, spaces, uploads};
+use crate::clock::{Moment, Timestamp};
 
 /// An entry's own columns; `Entry` adds what its ancestors say.
 struct Node {
@@ -110,7 +110,7 @@ fn folder_with_parents(
     db: &Connection,
     space: SpaceId,
     path: &EntryPath,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(Node, Dated, bool), Stop> {
     let mut node = root(db, space)?.ok_or(Refusal::NotFound)?;
     let mut dated = Dated::default().below(&node);
@@ -180,8 +180,20 @@ pub(super) fn children(
     nodes.iter().map(|node| entry_from(db, space, node, dated.below(node))).collect()
 }
 
-/// Returns the long form of an entry's path, for people.
-pub(super) fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String> {
+/// Names up to this many paths that show a blob.
+const PATHS_NAMED: usize = 4;
+
+/// Returns the long forms of some paths that show a blob, for people.
+pub(super) fn paths_of(db: &Connection, blob: BlobId) -> rusqlite::Result<Vec<String>> {
+    let entries = db
+        .prepare_cached("SELECT id FROM entries WHERE blob = ?1 ORDER BY id LIMIT ?2")?
+        .query_map(params![blob.0, row::limit(PATHS_NAMED)], |found| found.get(0))?
+        .collect::<rusqlite::Result<Vec<i64>>>()?;
+    entries.into_iter().map(|entry| long_path(db, entry)).collect()
+}
+
+/// Returns the long form of an entry's path.
+fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String> {
     db.prepare_cached(
         "WITH RECURSIVE up (id, parent, space, path) AS (
              SELECT id, parent, space, '' FROM entries WHERE id = ?1
@@ -197,8 +209,8 @@ pub(super) fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String>
 
 /// Tells whether a path that changes now may have shown another content in this very second. `replaced` is the date
 /// that was told of the path until now.
-fn is_weak(now: Timestamp, replaced: Option<Timestamp>, vacated: Option<i64>) -> bool {
-    let second = row::int(now.as_secs());
+fn is_weak(now: Moment, replaced: Option<Timestamp>, vacated: Option<i64>) -> bool {
+    let second = row::int(now.wall.as_secs());
     replaced.is_some_and(|time| row::int(time.as_secs()) >= second)
         || vacated.is_some_and(|time| time >= second)
 }
@@ -210,7 +222,7 @@ fn add(
     name: &EntryName,
     blob: Option<BlobId>,
     meta: &Meta,
-    now: Timestamp,
+    now: Moment,
 ) -> rusqlite::Result<Node> {
     let weak = is_weak(now, None, parent.vacated);
     db.prepare_cached(
@@ -221,7 +233,7 @@ fn add(
         space.0,
         parent.id,
         name.as_str(),
-        row::time(now),
+        row::time(now.wall),
         weak,
         blob.map(|blob| blob.0),
         meta.mtime,
@@ -229,21 +241,21 @@ fn add(
         meta.media_type
     ])?;
     let id = db.last_insert_rowid();
-    Ok(Node { id, name: name.as_str().to_owned(), version: 1, modified: now, weak, vacated: None, blob })
+    Ok(Node { id, name: name.as_str().to_owned(), version: 1, modified: now.wall, weak, vacated: None, blob })
 }
 
-pub(super) fn add_root(db: &Connection, space: SpaceId, now: Timestamp) -> rusqlite::Result<EntryId> {
+pub(super) fn add_root(db: &Connection, space: SpaceId, now: Moment) -> rusqlite::Result<EntryId> {
     db.prepare_cached(
         "INSERT INTO entries (space, parent, name, version, modified, weak, executable) VALUES (?1, NULL, '', 1, ?2, 0, 0)",
     )?
-    .execute(params![space.0, row::time(now)])?;
+    .execute(params![space.0, row::time(now.wall)])?;
     Ok(EntryId(db.last_insert_rowid()))
 }
 
 /// Notes that a folder lost a name, of which `told` was the last date told.
-fn vacate(db: &Connection, parent: i64, told: Timestamp, now: Timestamp) -> rusqlite::Result<()> {
+fn vacate(db: &Connection, parent: i64, told: Timestamp, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE entries SET vacated = max(coalesce(vacated, 0), ?2) WHERE id = ?1")?
-        .execute(params![parent, row::int(now.max(told).as_secs())])?;
+        .execute(params![parent, row::int(now.wall.max(told).as_secs())])?;
     Ok(())
 }
 
@@ -255,7 +267,7 @@ fn expect(found: Option<&Node>, expect: Expect) -> Result<(), Refusal> {
     }
 }
 
-pub(super) fn make_folder(db: &Connection, space: SpaceId, path: &EntryPath, now: Timestamp) -> Applied {
+pub(super) fn make_folder(db: &Connection, space: SpaceId, path: &EntryPath, now: Moment) -> Applied {
     let (node, _, created) = folder_with_parents(db, space, path, now)?;
     Ok(Outcome::Entry { id: EntryId(node.id), created })
 }
@@ -266,7 +278,7 @@ pub(super) fn move_entry(
     from: &EntryPath,
     to: &EntryPath,
     overwrite: bool,
-    now: Timestamp,
+    now: Moment,
 ) -> Applied {
     let (Some((from_parent, from_name)), Some((to_parent, to_name))) = (from.split_last(), to.split_last())
     else {
@@ -290,7 +302,7 @@ pub(super) fn move_entry(
     }
     let replaced = replaced.map(|node| target_dated.below(&node).modified);
     let weak = is_weak(now, replaced, target_folder.vacated);
-    let modified = replaced.map_or(now, |told| told.max(now));
+    let modified = replaced.map_or(now.wall, |told| told.max(now.wall));
     db.prepare_cached(
         "UPDATE entries SET parent = ?2, name = ?3, version = version + 1, modified = ?4, weak = ?5 WHERE id = ?1",
     )?
@@ -308,7 +320,7 @@ pub(super) fn remove(
     path: &EntryPath,
     expected: Expect,
     recursive: bool,
-    now: Timestamp,
+    now: Moment,
 ) -> Applied {
     let Some((parent, name)) = path.split_last() else {
         return Err(Refusal::Malformed("the root of a space cannot be removed").into());
@@ -333,7 +345,7 @@ pub(super) fn remove_below(
     db: &Connection,
     space: SpaceId,
     top: EntryId,
-    now: Timestamp,
+    now: Moment,
 ) -> rusqlite::Result<Timestamp> {
     let nodes = db
         .prepare_cached(&format!(
@@ -349,7 +361,7 @@ pub(super) fn remove_below(
     Ok(nodes.iter().map(|node| node.modified).max().unwrap_or_default())
 }
 
-fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> rusqlite::Result<Timestamp> {
+fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<Timestamp> {
     if node.is_folder() {
         return remove_below(db, space, EntryId(node.id), now);
     }
@@ -357,11 +369,11 @@ fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> 
     Ok(node.modified)
 }
 
-fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Timestamp) -> rusqlite::Result<()> {
+fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([node.id])?;
     if let Some(blob) = node.blob {
-        accounts::add_used(db, space, -row::length(size_of(db, blob)?))?;
-        blobs::release(db, blob, now)?;
+        spaces::add_used(db, space, -row::length(size_of(db, blob)?))?;
+        blobs::release(db, blob, now.steady)?;
     }
     Ok(())
 }
@@ -371,12 +383,11 @@ fn size_of(db: &Connection, blob: BlobId) -> rusqlite::Result<Length> {
         .query_row([blob.0], |found| row::get_length(found, 0))
 }
 
-#[expect(clippy::option_option, reason = "the outer says whether it changes, the inner what it becomes")]
 pub(super) fn set_meta(
     db: &Connection,
     space: SpaceId,
     path: &EntryPath,
-    mtime: Option<Option<i64>>,
+    mtime: Option<i64>,
     executable: Option<bool>,
 ) -> Applied {
     let Some((parent, name)) = path.split_last() else {
@@ -422,13 +433,13 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         Some(old) => row::length(size_of(db, old)?),
         None => 0,
     };
-    let was = accounts::filled(db, publish.space)?;
-    accounts::add_used(db, publish.space, row::length(publish.size) - freed)?;
+    let was = spaces::filled(db, publish.space)?;
+    spaces::add_used(db, publish.space, row::length(publish.size) - freed)?;
 
     let (entry, version) = if let Some(node) = &target {
         let told = dated.below(node).modified;
         let weak = is_weak(publish.now, Some(told), folder.vacated);
-        let dated = Dated { modified: publish.now.max(told), weak };
+        let dated = Dated { modified: publish.now.wall.max(told), weak };
         replace(db, node, dated, &settled, publish)?
     } else {
         let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
@@ -438,7 +449,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     if let Source::Upload { id, .. } = &publish.source {
         uploads::finish(db, *id, publish, version, replaced)?;
     }
-    accounts::check_quota(db, publish.space, was)?;
+    spaces::check_quota(db, publish.space, was)?;
     Ok(Outcome::Published {
         entry: EntryId(entry),
         version,
@@ -470,7 +481,7 @@ fn replace(
         meta.media_type
     ])?;
     if let Some(old) = node.blob {
-        blobs::release(db, old, publish.now)?;
+        blobs::release(db, old, publish.now.steady)?;
     }
     Ok((node.id, node.version + 1))
 }

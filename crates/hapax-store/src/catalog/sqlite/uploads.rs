@@ -11,7 +11,7 @@ use super::super::{
     SpaceId, Store, Upload, UploadId, UserId,
 };
 use super::blobs::Fate;
-use super::{Applied, Stop, accounts, blobs, row};
+use super::{Applied, Stop, blobs, row, spaces};
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
 
@@ -135,7 +135,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user.0])? {
         return Err(Refusal::NotFound.into());
     }
-    let was = accounts::filled(db, new.space)?;
+    let was = spaces::filled(db, new.space)?;
     if db.prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?.exists([&new.id.0[..]])? {
         return Err(Refusal::Exists.into());
     }
@@ -146,8 +146,8 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         return Err(Refusal::TooManyUploads.into());
     }
     let reserved = new.size.unwrap_or_default();
-    accounts::add_reserved(db, new.space, row::length(reserved))?;
-    accounts::check_quota(db, new.space, was)?;
+    spaces::add_reserved(db, new.space, row::length(reserved))?;
+    spaces::check_quota(db, new.space, was)?;
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
@@ -269,9 +269,9 @@ fn reserve(db: &Connection, id: UploadId) -> Result<(), Stop> {
     }
     db.prepare_cached("UPDATE uploads SET reserved = ?2 WHERE id = ?1")?
         .execute(params![&id.0[..], wanted])?;
-    let was = accounts::filled(db, space)?;
-    accounts::add_reserved(db, space, wanted - old)?;
-    accounts::check_quota(db, space, was)
+    let was = spaces::filled(db, space)?;
+    spaces::add_reserved(db, space, wanted - old)?;
+    spaces::check_quota(db, space, was)
 }
 
 pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
@@ -292,11 +292,8 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
         set_first_root(db, *id, None)?;
     }
     raise_version(db, upload.content)?;
-    db.prepare_cached("UPDATE uploads SET size = ?2, mtime = ?3 WHERE id = ?1")?.execute(params![
-        &id.0[..],
-        row::length(*size),
-        mtime
-    ])?;
+    db.prepare_cached("UPDATE uploads SET size = ?2, mtime = ?3, generation = generation + 1 WHERE id = ?1")?
+        .execute(params![&id.0[..], row::length(*size), mtime])?;
     reserve(db, *id)?;
     Ok(Outcome::Done)
 }
@@ -326,7 +323,7 @@ pub(super) fn finish(
     version: u64,
     replaced: bool,
 ) -> rusqlite::Result<()> {
-    close(db, id, State::Done, publish.now)?;
+    close(db, id, State::Done, publish.now.steady)?;
     db.prepare_cached(
         "UPDATE uploads SET size = ?2, done_version = ?3, done_replaced = ?4, done_fingerprint = ?5, done_identity = ?6
          WHERE id = ?1",
@@ -347,7 +344,7 @@ fn close(db: &Connection, id: UploadId, state: State, now: Timestamp) -> rusqlit
     let (space, reserved): (i64, i64) = db
         .prepare_cached("SELECT space, reserved FROM uploads WHERE id = ?1")?
         .query_row([&id.0[..]], |found| Ok((found.get(0)?, found.get(1)?)))?;
-    accounts::add_reserved(db, SpaceId(space), -reserved)?;
+    spaces::add_reserved(db, SpaceId(space), -reserved)?;
     db.prepare_cached("DELETE FROM lanes WHERE upload = ?1")?.execute([&id.0[..]])?;
     db.prepare_cached(
         "UPDATE uploads SET state = ?2, ended = ?3, generation = generation + 1, reserved = 0, content = NULL,

@@ -1,0 +1,537 @@
+//! Two-stage group commit: first bytes become durable, then rows. Owns the threads of both stages and the
+//! directories that objects go to; decides nothing about what the rows say.
+//!
+//! ```text
+//!   whole object ──> sync pool (fdatasync, several at a time) ──┐
+//!   small piece  ──> packer (many pieces, one object, one sync) ┼──> commit thread: sync the directories,
+//!   rows only    ───────────────────────────────────────────────┘    then one transaction for all that waits
+//! ```
+//!
+//! There is no timer: while one transaction is being synced the next batch gathers behind it, so a lone request waits
+//! for nobody and a crowd shares one sync. A rename never waits for somebody's 16 MiB, because bytes that are not yet
+//! durable are not in the queue of the commit thread. One failing member fails alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+
+use hapax_proto::span::{Length, Offset};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, warn};
+
+use crate::catalog::{BootId, Catalog, Intent, Outcome};
+use crate::error::{ErrorClass, StoreError};
+use crate::id::{DirId, ObjectId, ObjectName};
+use crate::key::KeyRing;
+use crate::layout::Ballast;
+use crate::object::Objects;
+use crate::sealed::SealedWriter;
+
+/// A directory takes so many objects: few enough to list after a crash, many enough that a batch syncs one directory.
+const OBJECTS_PER_DIR: u32 = 4_096;
+
+/// Threads that wait for `fdatasync`; more than the disk can overlap gains nothing.
+const SYNC_THREADS: usize = 4;
+
+/// Intents in one transaction at most, so that nobody waits for an endless batch.
+const BATCH_MAX: usize = 1_024;
+
+/// Plaintext in one shared object at most: one part, so that a shared object is never larger than an unshared one.
+const PACK_MAX: usize = 16 << 20;
+
+/// Where a member's bytes ended up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The object that holds them.
+    pub object: ObjectName,
+    /// How many bytes of plaintext the object holds in all.
+    pub object_length: Length,
+    /// Where in it they begin.
+    pub start: Offset,
+}
+
+/// An object being written, which counts for its directory.
+pub struct PendingObject {
+    /// Taken when the object is finished.
+    writer: Option<SealedWriter>,
+    name: ObjectName,
+    dir: Arc<OpenDir>,
+}
+
+impl PendingObject {
+    /// Appends plaintext.
+    pub fn write(&mut self, plaintext: &[u8]) -> Result<(), StoreError> {
+        self.writer.as_mut().ok_or(StoreError::Closed)?.write(plaintext)
+    }
+
+    /// Returns how much plaintext was written so far.
+    pub fn length(&self) -> Length {
+        self.writer.as_ref().map_or(Length::ZERO, SealedWriter::length)
+    }
+
+    /// Waits until the bytes are durable.
+    fn finish(&mut self) -> Result<Length, StoreError> {
+        let writer = self.writer.take().ok_or(StoreError::Closed)?;
+        let length = writer.finish().inspect_err(|_| self.dir.litter())?;
+        Ok(length.plaintext)
+    }
+}
+
+impl Drop for PendingObject {
+    fn drop(&mut self) {
+        // An unfinished object removes its file; whether that worked is not told, and a power cut may bring the name
+        // back, so the directory is looked through after the next start.
+        if self.writer.is_some() {
+            self.dir.litter();
+        }
+    }
+}
+
+/// The bytes that must be durable before an intent may be committed.
+pub enum Bytes {
+    /// None: the intent is about rows only.
+    None,
+    /// An object of their own.
+    Object(Box<PendingObject>),
+    /// Few; they share an object with others of the same moment. Never empty.
+    Small(Vec<u8>),
+}
+
+/// Makes the intent once it is known where the bytes are.
+type MakeIntent = Box<dyn FnOnce(Option<Placed>) -> Intent + Send>;
+
+/// One thing to be made durable.
+struct Member {
+    intent: MakeIntent,
+    home: Option<Home>,
+    answer: oneshot::Sender<Result<Outcome, StoreError>>,
+}
+
+/// Where a member's bytes are, and what must happen there if the member comes to nothing.
+struct Home {
+    placed: Placed,
+    /// Kept until the row is committed or refused, so that the directory is not closed before.
+    dir: Arc<OpenDir>,
+    /// Whether no other member has bytes in the object.
+    alone: bool,
+}
+
+/// What became of a submission: a future, or a blocking wait.
+pub struct Pending(oneshot::Receiver<Result<Outcome, StoreError>>);
+
+impl Pending {
+    /// Blocks until the submission is durable or refused. Not for async code.
+    pub fn wait(self) -> Result<Outcome, StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Outcome, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// A directory that objects of this boot go to.
+#[derive(Debug)]
+struct OpenDir {
+    id: DirId,
+    /// Objects that were begun in it.
+    begun: AtomicU32,
+    /// Set when an object may lie in it without a row: then it stays open, and the next boot lists it.
+    littered: AtomicBool,
+}
+
+impl OpenDir {
+    fn litter(&self) {
+        self.littered.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the committer works on.
+#[derive(Clone)]
+pub struct Stores {
+    /// Where bytes go.
+    pub objects: Arc<dyn Objects>,
+    /// What seals them.
+    pub ring: Arc<KeyRing>,
+    /// Where rows go.
+    pub catalog: Arc<dyn Catalog>,
+    /// What is given back when the disk is full.
+    pub ballast: Option<Arc<Ballast>>,
+}
+
+/// The group committer of one boot.
+pub struct Committer {
+    shelf: Arc<Shelf>,
+    queues: Option<Queues>,
+    threads: Vec<JoinHandle<()>>,
+    failure: watch::Receiver<Option<Arc<StoreError>>>,
+}
+
+struct Queues {
+    sync: Sender<(Box<PendingObject>, Member)>,
+    pack: Sender<(Vec<u8>, Member)>,
+    commit: Sender<Member>,
+}
+
+/// The directories of this boot.
+struct Shelf {
+    stores: Stores,
+    boot: BootId,
+    dirs: Mutex<Dirs>,
+}
+
+/// The directory in use, and those that are full but not closed yet.
+#[derive(Default)]
+struct Dirs {
+    current: Option<Arc<OpenDir>>,
+    full: Vec<Arc<OpenDir>>,
+}
+
+impl Committer {
+    /// Begins a new boot and starts the threads.
+    pub fn start(stores: Stores) -> Result<Self, StoreError> {
+        let boot = match commit_one(stores.catalog.as_ref(), Intent::Boot)? {
+            Outcome::Booted(boot) => boot,
+            other => unreachable!("a boot came to {other:?}"),
+        };
+        let shelf = Arc::new(Shelf { stores: stores.clone(), boot, dirs: Mutex::default() });
+        let (failed, failure) = watch::channel(None);
+        let (commit, commit_queue) = mpsc::channel();
+        let (sync, sync_queue) = mpsc::channel();
+        let (pack, pack_queue) = mpsc::channel();
+        let sync_queue = Arc::new(Mutex::new(sync_queue));
+        let mut threads = vec![spawn("commit", move || run_commits(&stores, &commit_queue, &failed))];
+        threads.extend((0..SYNC_THREADS).map(|_| {
+            let (queue, next) = (Arc::clone(&sync_queue), commit.clone());
+            spawn("sync", move || run_syncs(&queue, &next))
+        }));
+        threads.push(spawn("pack", {
+            let (shelf, next) = (Arc::clone(&shelf), commit.clone());
+            move || run_packer(&shelf, &pack_queue, &next)
+        }));
+        Ok(Self { shelf, queues: Some(Queues { sync, pack, commit }), threads, failure })
+    }
+
+    /// Returns the number of this run.
+    pub fn boot(&self) -> BootId {
+        self.shelf.boot
+    }
+
+    /// Tells when the catalog failed for good: the process must end then (R7).
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<StoreError>>> {
+        self.failure.clone()
+    }
+
+    /// Begins an object. May block: every few thousand objects it makes a directory.
+    pub fn begin_object(&self) -> Result<PendingObject, StoreError> {
+        let queues = self.queues.as_ref().ok_or(StoreError::Closed)?;
+        self.shelf.begin_object(&queues.commit)
+    }
+
+    /// Makes bytes and then an intent durable.
+    ///
+    /// DURABILITY: once the answer is `Ok`, bytes and rows survive power loss. Atomic: yes. A refusal or failure
+    /// leaves at worst an object without a row, which the next boot removes.
+    pub fn submit(
+        &self,
+        bytes: Bytes,
+        intent: impl FnOnce(Option<Placed>) -> Intent + Send + 'static,
+    ) -> Pending {
+        let (answer, pending) = oneshot::channel();
+        let member = Member { intent: Box::new(intent), home: None, answer };
+        if let Some(queues) = &self.queues {
+            // A send fails only when the thread behind it is gone; the answer's sender goes with the member, and
+            // whoever waits hears that the store is closed.
+            match bytes {
+                Bytes::None => drop(queues.commit.send(member)),
+                Bytes::Object(object) => drop(queues.sync.send((object, member))),
+                Bytes::Small(bytes) => drop(queues.pack.send((bytes, member))),
+            }
+        }
+        Pending(pending)
+    }
+
+    /// Makes an intent durable that is about rows only.
+    pub fn commit(&self, intent: Intent) -> Pending {
+        self.submit(Bytes::None, |_| intent)
+    }
+}
+
+impl Drop for Committer {
+    /// Settles what was submitted, closes the directories, and ends the threads.
+    fn drop(&mut self) {
+        if let Some(queues) = &self.queues {
+            self.shelf.close(&queues.commit);
+        }
+        self.queues = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                error!("a thread of the committer panicked");
+            }
+        }
+    }
+}
+
+impl Shelf {
+    fn begin_object(&self, commit: &Sender<Member>) -> Result<PendingObject, StoreError> {
+        let dir = self.reserve(commit)?;
+        let name = ObjectName { dir: dir.id, id: ObjectId::random()? };
+        let writer = SealedWriter::create(self.stores.objects.as_ref(), &self.stores.ring, name)
+            .inspect_err(|_| dir.litter())?;
+        Ok(PendingObject { writer: Some(writer), name, dir })
+    }
+
+    /// Takes a place in the directory in use, or opens the next one.
+    fn reserve(&self, commit: &Sender<Member>) -> Result<Arc<OpenDir>, StoreError> {
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = &dirs.current {
+            if dir.begun.fetch_add(1, Ordering::Relaxed) < OBJECTS_PER_DIR {
+                return Ok(Arc::clone(dir));
+            }
+            let full = dirs.current.take();
+            dirs.full.extend(full);
+        }
+        close_settled(&mut dirs, commit);
+        let id = match send(commit, Intent::OpenDir { boot: self.boot }).wait()? {
+            Outcome::Dir(id) => id,
+            other => unreachable!("opening a directory came to {other:?}"),
+        };
+        self.stores.objects.make_dir(id)?;
+        let dir = Arc::new(OpenDir { id, begun: AtomicU32::new(1), littered: AtomicBool::new(false) });
+        dirs.current = Some(Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Closes every directory in which everything has its row.
+    fn close(&self, commit: &Sender<Member>) {
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = dirs.current.take();
+        dirs.full.extend(current);
+        close_settled(&mut dirs, commit);
+    }
+}
+
+/// Closes full directories in which everything has its row; nobody waits for it.
+fn close_settled(dirs: &mut Dirs, commit: &Sender<Member>) {
+    dirs.full.retain(|dir| {
+        let settled = Arc::strong_count(dir) == 1;
+        if settled && !dir.littered.load(Ordering::Relaxed) {
+            drop(send(commit, Intent::CloseDir { dir: dir.id }));
+        }
+        !settled
+    });
+}
+
+/// Queues an intent that is about rows only.
+fn send(commit: &Sender<Member>, intent: Intent) -> Pending {
+    let (answer, pending) = oneshot::channel();
+    drop(commit.send(Member { intent: Box::new(|_| intent), home: None, answer }));
+    Pending(pending)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new()
+        .name(format!("hapax-{name}"))
+        .spawn(run)
+        .expect("the operating system gives a handful of threads at start")
+}
+
+fn commit_one(catalog: &dyn Catalog, intent: Intent) -> Result<Outcome, StoreError> {
+    let mut answers = catalog.commit(&[intent])?;
+    Ok(answers.pop().expect("one intent has one answer")?)
+}
+
+// ---------------------------------------------------------------- first stage: bytes
+
+fn run_syncs(queue: &Mutex<Receiver<(Box<PendingObject>, Member)>>, next: &Sender<Member>) {
+    loop {
+        let received = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((object, member)) = received else { return };
+        sync_object(*object, member, next);
+    }
+}
+
+fn sync_object(mut object: PendingObject, mut member: Member, next: &Sender<Member>) {
+    match object.finish() {
+        Ok(object_length) => {
+            let placed = Placed { object: object.name, object_length, start: Offset::ZERO };
+            member.home = Some(Home { placed, dir: Arc::clone(&object.dir), alone: true });
+            // Fails only after the commit thread ended; the member is dropped and its waiter told.
+            drop(next.send(member));
+        }
+        Err(error) => drop(member.answer.send(Err(error))),
+    }
+}
+
+fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<Member>) {
+    let mut carried = None;
+    loop {
+        let Some(first) = carried.take().or_else(|| queue.recv().ok()) else { return };
+        let mut bytes = first.0.len();
+        let mut pieces = vec![first];
+        while let Ok(piece) = queue.try_recv() {
+            if bytes + piece.0.len() > PACK_MAX {
+                carried = Some(piece);
+                break;
+            }
+            bytes += piece.0.len();
+            pieces.push(piece);
+        }
+        match pack(shelf, &pieces, next) {
+            Ok((object, object_length)) => hand_on(&object, object_length, pieces, next),
+            Err(error) => {
+                let cause = Arc::new(error);
+                for (_, member) in pieces {
+                    member.fail(&cause);
+                }
+            }
+        }
+    }
+}
+
+/// Writes all pieces into one object and waits until it is durable.
+fn pack(
+    shelf: &Shelf,
+    pieces: &[(Vec<u8>, Member)],
+    commit: &Sender<Member>,
+) -> Result<(PendingObject, Length), StoreError> {
+    let mut object = shelf.begin_object(commit)?;
+    for (bytes, _) in pieces {
+        object.write(bytes)?;
+    }
+    let length = object.finish()?;
+    Ok((object, length))
+}
+
+fn hand_on(
+    object: &PendingObject,
+    object_length: Length,
+    pieces: Vec<(Vec<u8>, Member)>,
+    next: &Sender<Member>,
+) {
+    let alone = pieces.len() == 1;
+    let mut start = Offset::ZERO;
+    for (bytes, mut member) in pieces {
+        let placed = Placed { object: object.name, object_length, start };
+        member.home = Some(Home { placed, dir: Arc::clone(&object.dir), alone });
+        start = start.checked_add(Length::of(&bytes)).expect("a packed object is at most a part long");
+        drop(next.send(member));
+    }
+}
+
+impl Member {
+    /// Answers with a failure; the bytes may stay behind without a row.
+    fn fail(self, cause: &Arc<StoreError>) {
+        if let Some(home) = self.home {
+            home.dir.litter();
+        }
+        // Nobody listens if the request is gone.
+        drop(self.answer.send(Err(StoreError::Batch(Arc::clone(cause)))));
+    }
+}
+
+// ---------------------------------------------------------------- second stage: rows
+
+fn run_commits(stores: &Stores, queue: &Receiver<Member>, failed: &watch::Sender<Option<Arc<StoreError>>>) {
+    while let Ok(first) = queue.recv() {
+        let mut batch = vec![first];
+        batch.extend(queue.try_iter().take(BATCH_MAX - 1));
+        let batch = sync_dirs(stores.objects.as_ref(), batch);
+        if let Err(cause) = commit_batch(stores, batch) {
+            failed.send_replace(Some(cause));
+            // What is queued behind is dropped with the queue; its waiters hear that the store is closed.
+            return;
+        }
+    }
+}
+
+/// Makes the names of new objects durable, a directory at a time; members whose directory fails are answered here.
+fn sync_dirs(objects: &dyn Objects, batch: Vec<Member>) -> Vec<Member> {
+    let dir_of = |member: &Member| member.home.as_ref().map(|home| home.dir.id);
+    let touched: BTreeSet<DirId> = batch.iter().filter_map(dir_of).collect();
+    let failed: BTreeMap<DirId, Arc<StoreError>> = touched
+        .into_iter()
+        .filter_map(|dir| objects.sync_dir(dir).err().map(|error| (dir, Arc::new(error))))
+        .collect();
+    let mut good = Vec::with_capacity(batch.len());
+    for member in batch {
+        match dir_of(&member).and_then(|dir| failed.get(&dir)) {
+            None => good.push(member),
+            Some(cause) => member.fail(cause),
+        }
+    }
+    good
+}
+
+/// Commits one batch and answers its members.
+///
+/// # Errors
+/// The cause, if the catalog can no longer be trusted.
+fn commit_batch(stores: &Stores, batch: Vec<Member>) -> Result<(), Arc<StoreError>> {
+    let (mut intents, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for Member { intent, home, answer } in batch {
+        intents.push(intent(home.as_ref().map(|home| home.placed)));
+        waiting.push((home, answer));
+    }
+    match commit_with_ballast(stores, &intents) {
+        Ok(answers) => {
+            for (answered, (home, waiter)) in answers.into_iter().zip(waiting) {
+                if let (Err(_), Some(home)) = (&answered, &home) {
+                    discard(stores.objects.as_ref(), home);
+                }
+                drop(waiter.send(answered.map_err(StoreError::from)));
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let cause = Arc::new(error);
+            for (home, waiter) in waiting {
+                // Not removed: a power cut could still bring the rows back.
+                if let Some(home) = home {
+                    home.dir.litter();
+                }
+                drop(waiter.send(Err(StoreError::Batch(Arc::clone(&cause)))));
+            }
+            match cause.class() {
+                ErrorClass::Full | ErrorClass::Busy => Ok(()),
+                _ => Err(cause),
+            }
+        }
+    }
+}
+
+/// Removes the object of a refused member: its rows were rolled back, so nothing can point to it.
+fn discard(objects: &dyn Objects, home: &Home) {
+    home.dir.litter();
+    if home.alone
+        && let Err(error) = objects.delete(home.placed.object)
+    {
+        warn!(object = %home.placed.object, %error, "a refused object stays until the next start");
+    }
+}
+
+/// Commits; on a full disk gives the ballast back and tries once more, so that deleting and logging in still work.
+fn commit_with_ballast(
+    stores: &Stores,
+    intents: &[Intent],
+) -> Result<Vec<crate::catalog::Answer>, StoreError> {
+    let first = stores.catalog.commit(intents);
+    let Some(ballast) = &stores.ballast else { return first };
+    match first {
+        Err(error) if error.class() == ErrorClass::Full => {
+            warn!("the disk is full: giving the ballast back");
+            ballast.release()?;
+            stores.catalog.commit(intents)
+        }
+        other => other,
+    }
+}

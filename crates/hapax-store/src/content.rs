@@ -1,0 +1,165 @@
+//! Contents: reading a span across extents. Owns the way from a span of a file to the sealed objects that hold it;
+//! every byte that comes out was authenticated on the way (R5).
+//!
+//! ```text
+//!   span of the file   [─────────────────)
+//!   extents          [── a ──)[── b ──)[── c ──)
+//!   objects             └ read    └ read   └ read, each opened once and kept while the reading goes on in it
+//! ```
+
+use hapax_proto::span::{Length, Span};
+
+use crate::catalog::{Blob, ContentId, Extent};
+use crate::committer::Stores;
+use crate::error::StoreError;
+use crate::id::ObjectName;
+use crate::key::Fingerprint;
+use crate::seal::{Purpose, Row};
+use crate::sealed::SealedReader;
+use crate::store::Store;
+
+/// Extents looked up at a time.
+const WINDOW: usize = 64;
+
+/// Reads the bytes of one content.
+pub struct ContentReader {
+    stores: Stores,
+    content: ContentId,
+    size: Length,
+    /// The extents around where was read last.
+    window: Vec<Extent>,
+    /// The object that was read last.
+    open: Option<(ObjectName, SealedReader)>,
+    /// The whole content, if the catalog holds it itself.
+    inline: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Begins to read a blob. Concurrent: never waits for a writer, nor for the committer.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if a blob that is kept in the catalog fails authentication.
+    pub fn read_blob(&self, blob: &Blob) -> Result<ContentReader, StoreError> {
+        let mut reader = ContentReader::new(&self.stores, blob.content, blob.size);
+        if let Some(sealed) = self.catalog().inline(blob.content)? {
+            let bytes =
+                self.stores.ring.small().open(Purpose::Inline, &inline_row(&blob.fingerprint), &sealed)?;
+            if Length::of(&bytes) != blob.size {
+                return Err(damaged("an inline content", "it has another length than its blob"));
+            }
+            reader.inline = Some(bytes);
+        }
+        Ok(reader)
+    }
+
+    pub(crate) fn seal_inline(&self, fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.stores.ring.small().seal(Purpose::Inline, &inline_row(fingerprint), bytes)
+    }
+}
+
+fn inline_row(fingerprint: &Fingerprint) -> Row<'_> {
+    Row { table: "inline", key: &fingerprint.0, version: 0 }
+}
+
+fn damaged(what: impl Into<String>, why: &'static str) -> StoreError {
+    StoreError::Corrupt { what: what.into(), why }
+}
+
+impl ContentReader {
+    /// Reads extents; a content that is kept in the catalog is for [`Store::read_blob`].
+    pub(crate) fn new(stores: &Stores, content: ContentId, size: Length) -> Self {
+        Self { stores: stores.clone(), content, size, window: Vec::new(), open: None, inline: None }
+    }
+
+    /// Returns how long the content is.
+    pub fn size(&self) -> Length {
+        self.size
+    }
+
+    /// Appends the bytes of a span to `out`. Blocks; ask for about 256 KiB at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if any segment that was touched fails authentication or bytes are missing: then nothing
+    /// that was appended may be used, and `out` is as it was.
+    pub fn read(&mut self, span: Span, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let before = out.len();
+        let read = self.read_all(span, out);
+        if read.is_err() {
+            out.truncate(before);
+        }
+        read
+    }
+
+    fn read_all(&mut self, span: Span, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        if !Span::whole(self.size).contains(span) {
+            return Err(damaged(format!("content {}", self.content), "a span behind its end was asked for"));
+        }
+        if let Some(bytes) = &self.inline {
+            out.extend_from_slice(&bytes[to_usize(span.start().get())..to_usize(span.end().get())]);
+            return Ok(());
+        }
+        let mut next = span.start();
+        while next < span.end() {
+            let rest = Span::new(next, span.end()).expect("the loop stops at the end");
+            let extent = self.extent_at(rest)?;
+            let piece = extent.span.intersection(rest).expect("the extent was found by this span");
+            if piece.start() != next {
+                return Err(damaged(format!("content {}", self.content), "it has a hole"));
+            }
+            self.read_piece(&extent, piece, out)?;
+            next = piece.end();
+        }
+        Ok(())
+    }
+
+    /// Finds the extent that holds the first byte of a span, from the window or from the catalog.
+    fn extent_at(&mut self, span: Span) -> Result<Extent, StoreError> {
+        let held = |window: &[Extent]| {
+            let i = window.partition_point(|extent| extent.span.end() <= span.start());
+            window.get(i).filter(|extent| extent.span.intersection(span).is_some()).cloned()
+        };
+        if let Some(extent) = held(&self.window) {
+            return Ok(extent);
+        }
+        let ahead = Span::new(span.start(), self.size.end()).unwrap_or(span);
+        self.window = self.stores.catalog.extents(self.content, ahead, WINDOW)?;
+        held(&self.window).ok_or_else(|| damaged(format!("content {}", self.content), "it ends too early"))
+    }
+
+    fn read_piece(&mut self, extent: &Extent, piece: Span, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let skipped = piece.start().since(extent.span.start()).expect("the piece lies in the extent");
+        let start = extent
+            .object_start
+            .checked_add(skipped)
+            .ok_or_else(|| damaged(format!("content {}", self.content), "an extent lies too far out"))?;
+        let filled = out.len();
+        out.resize(filled + to_usize(piece.length().get()), 0);
+        match self.object(extent)?.read(start, &mut out[filled..]) {
+            Err(StoreError::MissingObject { .. }) => {
+                // Compaction may have moved the bytes since the window was filled: look once more, then give up.
+                self.open = None;
+                self.window.clear();
+                let again = self.extent_at(piece)?;
+                if again == *extent {
+                    return Err(StoreError::MissingObject { name: extent.object.to_string() });
+                }
+                out.truncate(filled);
+                self.read_all(piece, out)
+            }
+            read => read,
+        }
+    }
+
+    fn object(&mut self, extent: &Extent) -> Result<&SealedReader, StoreError> {
+        if self.open.as_ref().is_none_or(|(name, _)| *name != extent.object) {
+            let (objects, ring) = (self.stores.objects.as_ref(), &self.stores.ring);
+            let reader = SealedReader::open(objects, ring, extent.object, extent.object_length)?;
+            self.open = Some((extent.object, reader));
+        }
+        Ok(&self.open.as_ref().expect("it was opened just now").1)
+    }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a span that is read at once fits into memory")
+}

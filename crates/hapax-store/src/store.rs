@@ -1,0 +1,238 @@
+//! The open store: objects, keys, catalog, committer and clock of one data directory, and what all verbs share.
+//! The verbs themselves are in the modules below this one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hapax_proto::digest::{FileHash, Identity};
+use hapax_proto::span::Offset;
+use hapax_proto::tree::{PartNumber, PartValue};
+use tokio::sync::watch;
+
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{Blob, Catalog, Intent, MaskedValue, Outcome};
+use crate::clock::{Clock, Moment, SteadyClock, Timestamp};
+use crate::committer::{Committer, Stores};
+use crate::disk::{Disk, HeldLock};
+use crate::error::StoreError;
+use crate::id::ObjectId;
+use crate::key::{Fingerprint, KeyRing, MasterSource};
+use crate::lane::Lanes;
+use crate::layout::{Ballast, Layout};
+use crate::object::local::LocalObjects;
+use crate::seal::{Purpose, Row};
+
+/// Intake stops while less than this share of the disk is free, or less than [`WATERMARK_BYTES`].
+const WATERMARK_PERCENT: u64 = 1;
+
+/// Intake stops while less than this is free.
+const WATERMARK_BYTES: u64 = 512 << 20;
+
+/// What an operator may choose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long what was given up is kept, for readers that still hold it and for operators who change their mind.
+    pub grace: Duration,
+    /// How long an upload lives without a byte.
+    pub upload_idle: Duration,
+    /// How long an ended upload still answers.
+    pub upload_kept: Duration,
+    /// Open uploads of one user.
+    pub uploads_max: u32,
+    /// Whether intake stops when space runs short. Off only where the disk is simulated.
+    pub watermark: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let day = Duration::from_hours(24);
+        Self { grace: day, upload_idle: day * 7, upload_kept: day, uploads_max: 1_000, watermark: true }
+    }
+}
+
+/// The room that is asked before bytes are taken in.
+struct Room {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
+
+/// An open store. It is shared behind an `Arc`; dropping the last one settles what was submitted and closes it.
+pub struct Store {
+    pub(crate) committer: Committer,
+    pub(crate) stores: Stores,
+    pub(crate) lanes: Lanes,
+    pub(crate) settings: Settings,
+    clock: Box<dyn Clock>,
+    steady: Mutex<SteadyClock>,
+    room: Option<Room>,
+    /// Held for the life of the process: one server per data directory. Dropped last, and read by nobody.
+    lock: Option<HeldLock>,
+}
+
+impl Store {
+    /// Opens a data directory of this machine, making it at the first start.
+    ///
+    /// Start-up work does not grow with what is stored (R6): what an earlier crash left is cleaned up by the sweep.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Format`], [`StoreError::WrongKey`], [`StoreError::KeyFile`], and whatever
+    /// disk and database say.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        layout: &Layout,
+        master: &MasterSource,
+        clock: Box<dyn Clock>,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        let lock = layout.open(disk.as_ref())?;
+        let ring = KeyRing::open_or_create(disk.as_ref(), layout, master)?;
+        let catalog = SqliteCatalog::open(&layout.catalog())?;
+        let data = layout.data_dir();
+        disk.sync_dir(data).map_err(StoreError::disk("sync", data))?;
+        let objects = LocalObjects::new(Arc::clone(&disk), layout.clone())?;
+        let ballast = Ballast::new(Arc::clone(&disk), layout);
+        if let Err(error) = ballast.restore() {
+            tracing::warn!(%error, "no ballast: a full disk may keep deletions from being recorded");
+        }
+        let stores = Stores {
+            objects: Arc::new(objects),
+            ring: Arc::new(ring),
+            catalog: Arc::new(catalog),
+            ballast: Some(Arc::new(ballast)),
+        };
+        let mut store = Self::assemble(stores, clock, settings)?;
+        store.room = Some(Room { disk, path: data.to_owned() });
+        store.lock = Some(lock);
+        Ok(store)
+    }
+
+    /// Puts a store together from its parts: for tests with other disks, catalogs and clocks.
+    pub fn assemble(stores: Stores, clock: Box<dyn Clock>, settings: Settings) -> Result<Self, StoreError> {
+        let saved = stores.catalog.clock()?;
+        let saved = (saved != Timestamp::default()).then_some(saved);
+        let steady = SteadyClock::resume(saved, clock.reading());
+        let committer = Committer::start(stores.clone())?;
+        Ok(Self {
+            committer,
+            stores,
+            lanes: Lanes::default(),
+            settings,
+            clock,
+            steady: Mutex::new(steady),
+            room: None,
+            lock: None,
+        })
+    }
+
+    /// Returns the catalog, for reading.
+    pub fn catalog(&self) -> &dyn Catalog {
+        self.stores.catalog.as_ref()
+    }
+
+    /// Returns what the operator chose.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells when the catalog failed for good: the process must end then (R7).
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<StoreError>>> {
+        self.committer.failure()
+    }
+
+    /// Returns the lanes of all uploads.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// Returns this moment by both clocks.
+    pub fn now(&self) -> Moment {
+        let reading = self.clock.reading();
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        Moment { steady: steady.observe(reading), wall: reading.wall }
+    }
+
+    /// Tells whether time is trusted enough to delete what ran out (see [`SteadyClock`]).
+    pub(crate) fn may_delete(&self) -> bool {
+        let steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        steady.may_delete(self.clock.uptime(), self.settings.grace)
+    }
+
+    /// Refuses when too little space is free to take anything in: deleting, sweeping and logging in need some.
+    pub fn admit(&self) -> Result<(), StoreError> {
+        let Some(room) = self.room.as_ref().filter(|_| self.settings.watermark) else { return Ok(()) };
+        let space = room.disk.space(&room.path).map_err(StoreError::disk("look at", &room.path))?;
+        let watermark = (space.total_bytes / 100 * WATERMARK_PERCENT).max(WATERMARK_BYTES);
+        if space.free_bytes < watermark {
+            return Err(StoreError::BelowWatermark { free_bytes: space.free_bytes });
+        }
+        Ok(())
+    }
+
+    /// Makes one intent about rows durable, and waits for it.
+    pub(crate) fn commit(&self, intent: Intent) -> Result<Outcome, StoreError> {
+        self.committer.commit(intent).wait()
+    }
+
+    // ------------------------------------------------------------ identities
+
+    /// Returns the keyed fingerprint of an identity.
+    pub fn fingerprint(&self, identity: &Identity) -> Fingerprint {
+        self.stores.ring.fingerprint(identity.blake3.as_bytes(), identity.size)
+    }
+
+    /// Returns the opaque part of the strong entity tag of a fingerprint: the same bytes always have the same one.
+    pub fn entity_tag(&self, fingerprint: &Fingerprint) -> String {
+        data_encoding::BASE64URL_NOPAD.encode(&self.stores.ring.entity_tag(fingerprint))
+    }
+
+    /// Returns the identity of a blob.
+    pub fn identity(&self, blob: &Blob) -> Result<Identity, StoreError> {
+        let blake3 = self.open_identity(&blob.fingerprint, &blob.identity)?;
+        Ok(Identity { blake3, size: blob.size })
+    }
+
+    pub(crate) fn seal_identity(
+        &self,
+        fingerprint: &Fingerprint,
+        blake3: &FileHash,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.stores.ring.small().seal(Purpose::Identity, &identity_row(fingerprint), blake3.as_bytes())
+    }
+
+    pub(crate) fn open_identity(
+        &self,
+        fingerprint: &Fingerprint,
+        sealed: &[u8],
+    ) -> Result<FileHash, StoreError> {
+        let opened = self.stores.ring.small().open(Purpose::Identity, &identity_row(fingerprint), sealed)?;
+        let hash: [u8; 32] = opened
+            .try_into()
+            .map_err(|_| StoreError::Corrupt { what: "an identity".to_owned(), why: "another length" })?;
+        Ok(FileHash::new(hash))
+    }
+
+    pub(crate) fn mask(
+        &self,
+        object: ObjectId,
+        start: Offset,
+        part: PartNumber,
+        value: PartValue,
+    ) -> MaskedValue {
+        MaskedValue(self.stores.ring.mask_value(object, start, part, *value.as_bytes()))
+    }
+
+    pub(crate) fn unmask(
+        &self,
+        object: ObjectId,
+        start: Offset,
+        part: PartNumber,
+        masked: MaskedValue,
+    ) -> PartValue {
+        PartValue::new(self.stores.ring.mask_value(object, start, part, masked.0))
+    }
+}
+
+fn identity_row(fingerprint: &Fingerprint) -> Row<'_> {
+    Row { table: "blobs", key: &fingerprint.0, version: 0 }
+}

@@ -1,0 +1,214 @@
+//! The sweep: what ran out is ended, what nobody points to is removed. Runs in slices, so that nobody waits for it, and
+//! may be killed anywhere: rows go first, bytes second, and what was marked stays marked (R2).
+//!
+//! ```text
+//!   uploads: open ──(idle)──> expired ──(kept)──> forgotten
+//!   blobs:   live ──(last entry gone)──> orphan ──(grace)──> buried: their objects are dropped
+//!   objects: live ──(last extent gone)──> dropped ──(grace)──> doomed ──(file deleted)──> forgotten
+//!   directories of dead boots: names without a row are deleted, names that another directory has are left alone
+//! ```
+
+use std::time::Duration;
+
+use hapax_proto::span::{Length, Span};
+use tracing::{info, warn};
+
+use crate::catalog::{Blob, ContentId, Intent, Outcome};
+use crate::clock::Timestamp;
+use crate::content::ContentReader;
+use crate::error::StoreError;
+use crate::id::{DirId, ObjectName};
+use crate::store::Store;
+
+/// Rows changed in one slice.
+const SLICE: usize = 256;
+
+/// Bytes read at a time when a kept copy is proven.
+const PROOF_CHUNK: Length = Length::new(1 << 20);
+
+/// How long given-up things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// For the grace that the operator chose.
+    Grace,
+    /// Not at all: the operator asked for room.
+    Nothing,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Uploads whose time ran out.
+    pub uploads_expired: usize,
+    /// Ended uploads that no longer answer.
+    pub uploads_forgotten: usize,
+    /// Blobs that no entry had pointed to for the grace.
+    pub blobs_buried: usize,
+    /// Objects whose files were deleted.
+    pub objects_deleted: usize,
+    /// Files of crashed runs that no row knew.
+    pub strays_deleted: usize,
+    /// Second copies that were settled.
+    pub spares_settled: usize,
+}
+
+impl Store {
+    /// Sweeps once through everything. Blocks; to be run in the background. Safe to run at any time and to kill.
+    pub fn sweep(&self, keep: Keep) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        self.clean_dead_dirs(&mut swept)?;
+        self.settle_spares(&mut swept)?;
+        let now = self.now().steady;
+        self.commit(Intent::SaveClock { now })?;
+        if keep == Keep::Nothing || self.may_delete() {
+            self.sweep_rows(keep, now, &mut swept)?;
+        }
+        self.delete_doomed(&mut swept)?;
+        if let Some(ballast) = &self.stores.ballast
+            && self.admit().is_ok()
+            && let Err(error) = ballast.restore()
+        {
+            warn!(%error, "the ballast could not be restored");
+        }
+        Ok(swept)
+    }
+
+    fn sweep_rows(&self, keep: Keep, now: Timestamp, swept: &mut Swept) -> Result<(), StoreError> {
+        let before = |kept: Duration| match keep {
+            // Strictly earlier than the coming millisecond: all of it.
+            Keep::Nothing => now.after(Duration::from_millis(1)),
+            Keep::Grace => now.before(kept),
+        };
+        let grace = before(self.settings.grace);
+        let forget = now.before(self.settings.upload_kept);
+        swept.uploads_expired += self.slices(|limit| Intent::ExpireUploads { now, limit })?;
+        swept.uploads_forgotten += self.slices(|limit| Intent::ForgetUploads { before: forget, limit })?;
+        swept.blobs_buried += self.slices(|limit| Intent::BuryBlobs { before: grace, limit, now })?;
+        self.slices(|limit| Intent::DoomObjects { before: grace, limit })?;
+        Ok(())
+    }
+
+    /// Repeats an intent until a slice is not full any more; returns how many rows it was about.
+    fn slices(&self, slice: impl Fn(usize) -> Intent) -> Result<usize, StoreError> {
+        let mut total = 0;
+        loop {
+            let count = match self.commit(slice(SLICE))? {
+                Outcome::Count(count) => count,
+                Outcome::Ended(ended) => {
+                    for upload in &ended {
+                        self.lanes.evict_all(*upload);
+                    }
+                    ended.len()
+                }
+                Outcome::Doomed(doomed) => doomed.len(),
+                other => unreachable!("a slice came to {other:?}"),
+            };
+            total += count;
+            if count < SLICE {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Deletes the files of doomed objects and then forgets their rows.
+    fn delete_doomed(&self, swept: &mut Swept) -> Result<(), StoreError> {
+        loop {
+            let doomed = self.catalog().doomed(SLICE)?;
+            let mut gone = Vec::with_capacity(doomed.len());
+            for object in &doomed {
+                match self.stores.objects.delete(*object) {
+                    Ok(_) => gone.push(*object),
+                    Err(error) => warn!(%object, %error, "a doomed object could not be deleted"),
+                }
+            }
+            self.sync_dirs_of(&gone)?;
+            swept.objects_deleted += gone.len();
+            let full = doomed.len() == SLICE && !gone.is_empty();
+            self.commit(Intent::ForgetObjects {
+                objects: gone.into_iter().map(|object| object.id).collect(),
+            })?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A deletion that a power cut could undo must not be forgotten: nobody would look for the file again.
+    fn sync_dirs_of(&self, objects: &[ObjectName]) -> Result<(), StoreError> {
+        let mut dirs: Vec<DirId> = objects.iter().map(|object| object.dir).collect();
+        dirs.sort_unstable();
+        dirs.dedup();
+        dirs.into_iter().try_for_each(|dir| self.stores.objects.sync_dir(dir))
+    }
+
+    /// Looks through the directories that crashed runs left open, and closes them.
+    fn clean_dead_dirs(&self, swept: &mut Swept) -> Result<(), StoreError> {
+        for dir in self.catalog().dead_dirs(self.committer.boot())? {
+            let known = self.catalog().objects_in(dir)?;
+            let mut strays = 0;
+            for id in self.stores.objects.list(dir)? {
+                if known.binary_search(&id).is_ok() {
+                    continue;
+                }
+                let object = ObjectName { dir, id };
+                if self.catalog().object_dir(id)?.is_some() {
+                    warn!(%object, "an object lies in a directory that is not its own: left alone");
+                    continue;
+                }
+                self.stores.objects.delete(object)?;
+                strays += 1;
+            }
+            if strays > 0 {
+                self.stores.objects.sync_dir(dir)?;
+                info!(%dir, strays, "removed what a crashed run left behind");
+            }
+            swept.strays_deleted += strays;
+            self.commit(Intent::CloseDir { dir })?;
+        }
+        Ok(())
+    }
+
+    /// Decides between the copy that a blob has and one that was uploaded again since: the old one stays if it proves
+    /// good, else the new one takes its place. So a rotten copy never swallows a good one.
+    fn settle_spares(&self, swept: &mut Swept) -> Result<(), StoreError> {
+        for (blob, spare) in self.catalog().spares(SLICE)? {
+            let promote = if self.is_good(&blob, blob.content)? {
+                false
+            } else if self.is_good(&blob, spare)? {
+                info!(blob = %blob.id, "a damaged copy was replaced by one uploaded again");
+                true
+            } else {
+                // Both are bad: nothing is thrown away that somebody might still save.
+                continue;
+            };
+            let now = self.now().steady;
+            self.commit(Intent::SettleSpare { blob: blob.id, spare, promote, now })?;
+            swept.spares_settled += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads a copy of a blob from end to end and compares its hash.
+    pub(crate) fn is_good(&self, blob: &Blob, content: ContentId) -> Result<bool, StoreError> {
+        let copy = Blob { content, ..blob.clone() };
+        let read = self.read_blob(&copy).and_then(|reader| hash_all(reader, blob.size));
+        match read {
+            Ok(hash) => Ok(hash == *self.identity(blob)?.blake3.as_bytes()),
+            Err(StoreError::Corrupt { .. } | StoreError::MissingObject { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn hash_all(mut reader: ContentReader, size: Length) -> Result<[u8; 32], StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut rest, mut bytes) = (Span::whole(size), Vec::new());
+    while !rest.is_empty() {
+        let chunk = Span::at(rest.start(), rest.length().min(PROOF_CHUNK)).expect("it lies in the file");
+        bytes.clear();
+        reader.read(chunk, &mut bytes)?;
+        hasher.update(&bytes);
+        rest = Span::new(chunk.end(), rest.end()).expect("a chunk is no longer than the rest");
+    }
+    Ok(*hasher.finalize().as_bytes())
+}

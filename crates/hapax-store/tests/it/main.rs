@@ -1,0 +1,7 @@
+//! The store from outside: real files, a real catalog, everything through the public verbs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod world;
+
+mod lifecycle;
