@@ -212,11 +212,11 @@ impl Tables {
                 Ok(Outcome::Done)
             }
             Intent::CreateUser { name, password, admin, now } => {
-                self.create_user(name, password, *admin, now.wall)
+                self.create_user(name, password, *admin, *now)
             }
             Intent::SetPassword { user, password } => self.set_password(*user, password),
             Intent::SetQuota { space, quota } => self.set_quota(*space, *quota),
-            Intent::RemoveUser { user, now } => self.remove_user(*user, now.steady),
+            Intent::RemoveUser { user, now } => self.remove_user(*user, *now),
             Intent::AddToken { user, name, hash, scope, now, expires } => {
                 let token = Token {
                     id: self.next_token(),

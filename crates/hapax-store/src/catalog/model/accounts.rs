@@ -9,13 +9,13 @@ use super::tables::{EntryRow, SpaceRow, Tables, sum};
 use crate::catalog::{
     Answer, Outcome, Refusal, Space, SpaceId, Token, TokenId, Upload, UploadId, User, UserId,
 };
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 
 /// In what steps an upload of unknown size reserves.
 const RESERVE_STEP: NonZero<u64> = NonZero::new(64 * 1024 * 1024).expect("not zero");
 
 impl Tables {
-    pub(super) fn create_user(&mut self, name: &str, password: &str, admin: bool, now: Timestamp) -> Answer {
+    pub(super) fn create_user(&mut self, name: &str, password: &str, admin: bool, now: Moment) -> Answer {
         let taken = self.users.values().any(|user| user.name == name)
             || self.spaces.values().any(|space| space.name == name);
         if taken {
@@ -28,11 +28,12 @@ impl Tables {
             password: password.to_owned(),
             admin,
             space,
-            created: now,
+            created: now.wall,
         };
         self.users.insert(user, row);
         self.spaces.insert(space, SpaceRow { name: name.to_owned(), owner: user, quota: None });
-        let row = EntryRow { space, place: None, version: 1, time: now, weak: false, lost: None, file: None };
+        let row =
+            EntryRow { space, place: None, version: 1, time: now.wall, weak: false, lost: None, file: None };
         self.entries.insert(root, row);
         Ok(Outcome::User(user))
     }
@@ -47,7 +48,7 @@ impl Tables {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn remove_user(&mut self, user: UserId, now: Timestamp) -> Answer {
+    pub(super) fn remove_user(&mut self, user: UserId, now: Moment) -> Answer {
         let space = self.users.remove(&user).ok_or(Refusal::NotFound)?.space;
         let leaving = |upload: &Upload| upload.user == user || upload.space == space;
         let uploads: Vec<(UploadId, State)> = self
@@ -58,12 +59,12 @@ impl Tables {
             .collect();
         for (id, state) in uploads {
             if state == State::Open {
-                self.end(id, State::Cancelled, now);
+                self.end(id, State::Cancelled, now.steady);
             }
             self.uploads.remove(&id);
         }
         self.entries.retain(|_, entry| entry.space != space);
-        self.orphan_blobs(now);
+        self.orphan_blobs(now.steady);
         self.tokens.retain(|_, token| token.user != user);
         self.spaces.remove(&space);
         Ok(Outcome::Done)

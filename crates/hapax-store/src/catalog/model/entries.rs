@@ -292,6 +292,6 @@ impl Tables {
     /// Returns the path of an entry, for people.
     pub(super) fn path_of(&self, id: EntryId) -> String {
         let names = self.lineage(id).into_iter().rev().filter_map(|id| self.entries[&id].place.clone());
-        names.map(|(_, name)| format!("/{name}")).collect()
+        names.fold(String::new(), |path, (_, name)| path + "/" + name.as_str())
     }
 }

@@ -253,3 +253,46 @@ impl Catalog for FaultyCatalog {
         self.inner.objects(after, limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ModelCatalog;
+    use super::*;
+    use crate::catalog::Outcome;
+    use crate::error::ErrorClass;
+
+    /// Sets a fault, commits twice, and compares what failed and how many boots there are after each.
+    #[track_caller]
+    fn check(fault: Fault, spell: Spell, expected: [(bool, i64); 2]) {
+        let model = Arc::new(ModelCatalog::new());
+        let faulty = FaultyCatalog::new(Arc::clone(&model) as Arc<dyn Catalog>);
+        faulty.fail(fault, spell, Report::Io);
+        for (fails, boots) in expected {
+            assert_eq!(faulty.commit(&[Intent::Boot]).is_err(), fails);
+            let before = model.snapshot();
+            assert_eq!(model.commit(&[Intent::Boot]).unwrap(), [Ok(Outcome::Booted(BootId(boots + 1)))]);
+            model.restore(&before);
+        }
+        faulty.heal();
+        assert!(faulty.commit(&[]).is_ok());
+    }
+
+    #[test]
+    fn a_fault_comes_before_or_after_and_once_or_always() {
+        check(Fault::Before, Spell::Once, [(true, 0), (false, 1)]);
+        check(Fault::Before, Spell::Always, [(true, 0), (true, 0)]);
+        check(Fault::After, Spell::Once, [(true, 1), (false, 2)]);
+        check(Fault::After, Spell::Always, [(true, 1), (true, 2)]);
+    }
+
+    #[test]
+    fn a_fault_has_the_class_that_was_asked_for() {
+        #[track_caller]
+        fn check(report: Report, class: ErrorClass) {
+            assert_eq!(report.error().class(), class);
+        }
+        check(Report::Io, ErrorClass::Io);
+        check(Report::Full, ErrorClass::Full);
+        check(Report::Busy, ErrorClass::Busy);
+    }
+}

@@ -89,18 +89,18 @@ impl Tables {
         let extents = &mut self.contents.get_mut(&content).expect("callers clear what is there").extents;
         let left: Vec<_> = extents.extract_if(.., |_, extent| gone(extent.span)).collect();
         let in_first = left.iter().any(|(start, _)| is_in_first(*start));
-        self.release(left.into_iter().map(|(_, extent)| extent.object.id).collect(), fate);
+        self.release(&left.into_iter().map(|(_, extent)| extent.object.id).collect(), fate);
         in_first
     }
 
     /// Removes a content.
     pub(super) fn remove_content(&mut self, content: ContentId, fate: Fate) {
         let content = self.contents.remove(&content).expect("callers remove what is there");
-        self.release(content.extents.into_values().map(|extent| extent.object.id).collect(), fate);
+        self.release(&content.extents.into_values().map(|extent| extent.object.id).collect(), fate);
     }
 
     /// Gives up those of the objects that no extent points to.
-    fn release(&mut self, candidates: BTreeSet<ObjectId>, fate: Fate) {
+    fn release(&mut self, candidates: &BTreeSet<ObjectId>, fate: Fate) {
         let held = self.referred();
         for id in candidates.difference(&held) {
             let object = self.objects.get_mut(id).expect("an extent pointed to it until now");

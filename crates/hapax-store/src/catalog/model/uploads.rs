@@ -121,8 +121,8 @@ impl Tables {
         }
         let row = self.open_upload(id, generation)?;
         row.size = Some(resize.size);
-        row.generation += 1;
         row.meta.mtime = resize.mtime;
+        row.generation += 1;
         row.content_version += 1;
         if first {
             row.first_root = None;

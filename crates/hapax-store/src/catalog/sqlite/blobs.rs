@@ -175,6 +175,14 @@ pub(super) fn set_inline(db: &Connection, content: ContentId, sealed: &[u8]) -> 
     Ok(())
 }
 
+/// The first row may begin before the span: the last extent that starts at or before it.
+const EXTENTS: &str = "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
+     FROM extents e JOIN objects o ON o.id = e.object
+     WHERE e.content = ?1 AND e.start < ?3 AND e.start >= coalesce(
+         (SELECT max(start) FROM extents WHERE content = ?1 AND start <= ?2), ?2)
+       AND e.start + e.length > ?2
+     ORDER BY e.start LIMIT ?4";
+
 pub(super) fn extents(
     db: &Connection,
     content: ContentId,
@@ -184,34 +192,26 @@ pub(super) fn extents(
     if span.is_empty() {
         return Ok(Vec::new());
     }
-    // The first row may begin before the span: the last extent that starts at or before it.
-    db.prepare_cached(
-        "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
-         FROM extents e JOIN objects o ON o.id = e.object
-         WHERE e.content = ?1 AND e.start < ?3 AND e.start >= coalesce(
-             (SELECT max(start) FROM extents WHERE content = ?1 AND start <= ?2), ?2)
-           AND e.start + e.length > ?2
-         ORDER BY e.start LIMIT ?4",
-    )?
-    .query_map(
-        params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
-        |found| {
-            Ok(Extent {
-                span: row::get_span(found, 0, 1)?,
-                object: ObjectName {
-                    id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
-                    dir: DirId::new(row::get_u32(found, 3)?),
-                },
-                object_length: row::get_length(found, 4)?,
-                object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
-                value: match found.get_ref(6)? {
-                    rusqlite::types::ValueRef::Null => None,
-                    _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
-                },
-            })
-        },
-    )?
-    .collect()
+    db.prepare_cached(EXTENTS)?
+        .query_map(
+            params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
+            |found| {
+                Ok(Extent {
+                    span: row::get_span(found, 0, 1)?,
+                    object: ObjectName {
+                        id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
+                        dir: DirId::new(row::get_u32(found, 3)?),
+                    },
+                    object_length: row::get_length(found, 4)?,
+                    object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
+                    value: match found.get_ref(6)? {
+                        rusqlite::types::ValueRef::Null => None,
+                        _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
+                    },
+                })
+            },
+        )?
+        .collect()
 }
 
 pub(super) fn inline(db: &Connection, content: ContentId) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -356,4 +356,51 @@ pub(super) fn list(db: &Connection, after: Option<BlobId>, limit: usize) -> rusq
     ))?
     .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| blob_from(found, 0))?
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::span::Offset;
+    use rusqlite::StatementStatus;
+
+    use super::super::schema;
+    use super::*;
+
+    /// A content of so many extents of ten bytes each, all in one object.
+    fn content_of(extents: i64) -> Connection {
+        let mut db = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut db).unwrap().unwrap();
+        db.execute_batch("INSERT INTO boots VALUES (1); INSERT INTO dirs VALUES (1, 1, 1);").unwrap();
+        db.execute("INSERT INTO objects VALUES (zeroblob(16), 1, 10, 0, NULL)", []).unwrap();
+        db.execute("INSERT INTO contents VALUES (1, 0, 0)", []).unwrap();
+        db.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
+             INSERT INTO extents SELECT 1, 10 * i, 10, zeroblob(16), 0, NULL FROM n",
+            [extents],
+        )
+        .unwrap();
+        db
+    }
+
+    /// Reads the extents at a place, and returns how many steps of SQLite's machine that took.
+    #[track_caller]
+    fn steps(db: &Connection, start: u64, expected: &[u64]) -> i32 {
+        let span = Span::at(Offset::new(start), Length::new(10)).unwrap();
+        db.prepare_cached(EXTENTS).unwrap().reset_status(StatementStatus::VmStep);
+        let found = extents(db, ContentId(1), span, usize::MAX).unwrap();
+        let starts: Vec<_> = found.iter().map(|extent| extent.span.start().get()).collect();
+        assert_eq!(starts, expected);
+        db.prepare_cached(EXTENTS).unwrap().get_status(StatementStatus::VmStep)
+    }
+
+    #[test]
+    fn a_small_span_of_a_large_content_is_found_by_index() {
+        let (small, large) = (content_of(10), content_of(100_000));
+        let few = steps(&small, 45, &[40, 50]);
+        assert!(few > 0);
+        assert_eq!(steps(&large, 45, &[40, 50]), few);
+        assert_eq!(steps(&large, 500_005, &[500_000, 500_010]), few);
+        assert!(steps(&large, 999_995, &[999_990]) <= few);
+        assert!(steps(&large, 2_000_000, &[]) <= few);
+    }
 }

@@ -436,17 +436,14 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     let was = spaces::filled(db, publish.space)?;
     spaces::add_used(db, publish.space, row::length(publish.size) - freed)?;
 
-    let (entry, version) = match &target {
-        Some(node) => {
-            let told = dated.below(node).modified;
-            let weak = is_weak(publish.now, Some(told), folder.vacated);
-            let dated = Dated { modified: publish.now.wall.max(told), weak };
-            replace(db, node, dated, &settled, publish)?
-        }
-        None => {
-            let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
-            (node.id, node.version)
-        }
+    let (entry, version) = if let Some(node) = &target {
+        let told = dated.below(node).modified;
+        let weak = is_weak(publish.now, Some(told), folder.vacated);
+        let dated = Dated { modified: publish.now.wall.max(told), weak };
+        replace(db, node, dated, &settled, publish)?
+    } else {
+        let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
+        (node.id, node.version)
     };
     let replaced = target.is_some();
     if let Source::Upload { id, .. } = &publish.source {
