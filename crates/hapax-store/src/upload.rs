@@ -64,13 +64,6 @@ pub struct Received {
     pub next: Option<PartNumber>,
 }
 
-impl Received {
-    /// Returns the end of the durable contiguous prefix.
-    pub fn offset(&self) -> Offset {
-        self.spans.first().filter(|span| span.start() == Offset::ZERO).map_or(Offset::ZERO, |span| span.end())
-    }
-}
-
 /// What a published file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -216,6 +209,15 @@ impl Store {
         }
         received.spans = union(spans);
         Ok(received)
+    }
+
+    /// Returns the end of the durable contiguous prefix: what an upload announces. Costs the same however much is there.
+    pub fn durable_offset(&self, upload: &Upload) -> Result<Offset, StoreError> {
+        let end = upload.prefix;
+        let Some(part) = PartNumber::holding(end) else { return Ok(end) };
+        let open = self.catalog().lane(upload.id, LaneId::Part(part))?.and_then(|lane| lane.open);
+        let kept = open.and_then(|open| open.part.start().checked_add(open.have));
+        Ok(kept.map_or(end, |kept| kept.max(end)))
     }
 
     /// Returns the part whose value stands at an extent, and the value.
