@@ -1,1 +1,36 @@
-//! hapax-server
+//! The HTTP faces of hapax over its store, as a library: it listens, routes, decides with `hapax-proto`, and acts
+//! on `hapax-store`. It never sends a request of its own and never speaks to a terminal.
+//!
+//! ```text
+//!   serve --(socket)--> service --> routes --> auth --> a handler --> respond --> socket
+//!                                                          |  ^
+//!                                                     body v  | body
+//!                                                       hapax-store
+//! ```
+//!
+//! The modules, bottom-up; a module uses only modules listed above it (the blank lines between them keep
+//! `cargo fmt` from sorting them):
+
+/// The settings of a server, as values.
+pub mod config;
+
+/// What is counted and measured.
+pub mod metrics;
+
+/// How many of a kind may be under way at once.
+pub mod limits;
+
+/// One accepted connection: replay, stall deadline, lingering close.
+pub mod socket;
+
+/// The bounded pumps between socket and store.
+pub mod body;
+
+/// The only place that builds responses.
+pub mod respond;
+
+/// The one table of routes.
+pub mod routes;
+
+/// Who is asking.
+pub mod auth;
