@@ -19,6 +19,9 @@ use tokio::task::spawn_blocking;
 use crate::metrics;
 use crate::respond::Refusal;
 
+/// Tokens: drawing and hashing.
+mod token;
+
 /// Reading the fields of a request.
 mod credentials;
 
@@ -27,9 +30,6 @@ mod password;
 
 /// What failed attempts cost.
 mod throttle;
-
-/// Tokens: drawing and hashing.
-mod token;
 
 pub use credentials::{Credentials, Kept, decide_origin, parse_credentials};
 pub use password::hash_password;

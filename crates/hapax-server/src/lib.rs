@@ -8,29 +8,31 @@
 //!                                                       hapax-store
 //! ```
 //!
-//! The modules, bottom-up; a module uses only modules listed above it (the blank lines between them keep
-//! `cargo fmt` from sorting them):
+//! The modules, bottom-up; a module uses only modules listed above it:
 
 /// The settings of a server, as values.
 pub mod config;
-
 /// What is counted and measured.
 pub mod metrics;
-
 /// How many of a kind may be under way at once.
 pub mod limits;
-
 /// One accepted connection: replay, stall deadline, lingering close.
 pub mod socket;
-
 /// The bounded pumps between socket and store.
 pub mod body;
-
 /// The only place that builds responses.
 pub mod respond;
-
 /// The one table of routes.
 pub mod routes;
-
 /// Who is asking.
 pub mod auth;
+/// What all requests share.
+pub mod app;
+/// One request on its way through a handler.
+pub mod call;
+/// What the service is, and how it is.
+pub mod health;
+/// From a request to its response.
+pub mod service;
+/// The accept loop.
+pub mod serve;

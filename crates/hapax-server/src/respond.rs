@@ -12,7 +12,6 @@ use http::header::{
     CONTENT_TYPE, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -221,15 +220,18 @@ pub async fn early(
     response
 }
 
-/// Takes up to [`DISCARD_BYTES`] and forgets them.
+/// Takes up to [`DISCARD_BYTES`], and then holds the stream without reading until its time is up: the window fills,
+/// the client stops sending and has the answer. Reading on would give a fast client room for ever, and a reset
+/// that overtakes its reading of the answer.
 async fn discard(mut body: RequestBody) {
     let mut left = DISCARD_BYTES;
-    while left > 0 && !body.is_end_stream() {
+    while left > 0 {
         let Some(Ok(frame)) = body.frame().await else {
             return;
         };
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
     }
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -29,9 +29,9 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
     pub(super) fn admit(&self, key: &K, now: Instant) -> Result<(), Duration> {
         let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         let then = recovered.get(key).copied().unwrap_or(now).max(now) + self.interval;
-        let debt = then - now;
-        if debt > self.burst {
-            return Err(debt - self.burst);
+        let wait = (then - now).saturating_sub(self.burst);
+        if !wait.is_zero() {
+            return Err(wait);
         }
         if recovered.len() >= KEYS_MAX {
             recovered.retain(|_, then| *then > now);
