@@ -2,27 +2,40 @@
 
 use std::sync::Arc;
 
-use hapax_proto::access::UserId;
-use tokio::sync::watch;
+use hapax_store::catalog::{UploadId, UserId};
+use hapax_store::store::Store;
+use tokio::sync::{Mutex, watch};
 
-use crate::auth::{Accounts, Auth};
+use crate::auth::Auth;
 use crate::body::Stop;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
+use crate::prefix::Prefixes;
+
+/// How many digests of stored bytes one account has computed at once.
+const DIGESTS_AT_ONCE: u32 = 2;
 
 /// What all requests share.
 pub struct App {
     /// The settings.
     pub config: Config,
+    /// Where everything is kept.
+    pub store: Arc<Store>,
     /// Who is asking.
     pub auth: Auth,
     /// The numbers of the process.
     pub metrics: Metrics,
     /// Requests of each account.
     pub requests: Gate<UserId>,
-    /// Parts in flight of each upload, by the text of its id.
-    pub parts: Gate<String>,
+    /// Parts in flight of each upload.
+    pub parts: Gate<UploadId>,
+    /// Digests being computed from stored bytes, for each account.
+    pub digests: Gate<UserId>,
+    /// Held by the one check or sweep that runs.
+    pub housework: Mutex<()>,
+    /// How far uploads reach.
+    pub prefixes: Arc<Prefixes>,
     /// Where the server is in its life.
     pub life: Life,
 }
@@ -32,12 +45,16 @@ impl App {
     ///
     /// # Errors
     /// The operating system gave no random bytes.
-    pub fn new(config: Config, accounts: Arc<dyn Accounts>) -> Result<Self, getrandom::Error> {
+    pub fn new(config: Config, store: Arc<Store>) -> Result<Self, getrandom::Error> {
         Ok(Self {
-            auth: Auth::new(accounts)?,
+            auth: Auth::new(Arc::clone(&store) as Arc<_>)?,
+            store,
             metrics: Metrics::of_process(),
             requests: Gate::new(config.caps.requests_per_account),
             parts: Gate::new(config.caps.parts_in_flight),
+            digests: Gate::new(DIGESTS_AT_ONCE),
+            housework: Mutex::default(),
+            prefixes: Arc::default(),
             life: Life::begin(),
             config,
         })

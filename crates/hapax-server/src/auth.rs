@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hapax_proto::access::{Role, Scopes, Subject, UserId};
+use hapax_proto::access::{Role, Scopes, Subject};
 use hapax_proto::name::UserName;
 use hapax_proto::problem::Kind;
+use hapax_store::catalog::{SpaceId, UserId};
 use http::HeaderMap;
 use tokio::task::spawn_blocking;
 
@@ -31,8 +32,12 @@ mod password;
 /// What failed attempts cost.
 mod throttle;
 
+/// Accounts and tokens as the store keeps them.
+mod stored;
+
 pub use credentials::{Credentials, Kept, decide_origin, parse_credentials};
 pub use password::hash_password;
+pub use stored::{parse_scopes, spell_scopes};
 pub use token::{Token, TokenHash};
 
 use password::Passwords;
@@ -50,6 +55,8 @@ const NETWORK_RECOVERY: Duration = Duration::from_secs(2);
 pub struct Account {
     /// Its number.
     pub id: UserId,
+    /// Its own space.
+    pub space: SpaceId,
     /// Its name.
     pub name: UserName,
     /// What it is in the service.
@@ -87,17 +94,36 @@ pub trait Accounts: Send + Sync + 'static {
 pub struct Caller {
     /// What access is decided by.
     pub subject: Subject,
-    /// The name of the account; nobody has none.
-    pub name: Option<UserName>,
+    /// The account; nobody has none.
+    pub who: Option<Who>,
+}
+
+/// The account that asks, as far as handlers need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// Its number.
+    pub user: UserId,
+    /// Its own space.
+    pub space: SpaceId,
+    /// Its name, which is also the name of its space.
+    pub name: UserName,
+    /// What the token or session was made for.
+    pub scopes: Scopes,
+}
+
+/// Returns the number of an account as access decisions know it.
+pub const fn access_id(user: UserId) -> hapax_proto::access::UserId {
+    user.0.cast_unsigned()
 }
 
 impl Caller {
     /// Whoever gave no credentials.
-    pub const NOBODY: Self = Self { subject: Subject::Anonymous, name: None };
+    pub const NOBODY: Self = Self { subject: Subject::Anonymous, who: None };
 
     fn user(account: &Account, scopes: Scopes) -> Self {
-        let subject = Subject::User { id: account.id, role: account.role, scopes };
-        Self { subject, name: Some(account.name.clone()) }
+        let subject = Subject::User { id: access_id(account.id), role: account.role, scopes };
+        let who = Who { user: account.id, space: account.space, name: account.name.clone(), scopes };
+        Self { subject, who: Some(who) }
     }
 }
 
@@ -236,7 +262,8 @@ mod tests {
     fn auth() -> (Auth, String) {
         let token = Token::random().unwrap();
         let account = Account {
-            id: 7,
+            id: UserId(7),
+            space: SpaceId(8),
             name: UserName::parse("alice").unwrap(),
             role: Role::User,
             password_hash: hash_password("right").unwrap(),
@@ -256,8 +283,8 @@ mod tests {
 
     async fn scopes(auth: &Auth, fields: HeaderMap) -> Result<Scopes, Kind> {
         match auth.caller(&fields, PEER).await {
-            Ok(Caller { subject: Subject::User { id: 7, role: Role::User, scopes }, name: Some(name) }) => {
-                assert_eq!(name.as_str(), "alice");
+            Ok(Caller { subject: Subject::User { id: 7, role: Role::User, scopes }, who: Some(who) }) => {
+                assert_eq!((who.name.as_str(), who.space, who.scopes), ("alice", SpaceId(8), scopes));
                 Ok(scopes)
             }
             Ok(other) => panic!("{other:?}"),

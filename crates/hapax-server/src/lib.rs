@@ -24,14 +24,36 @@ pub mod body;
 pub mod respond;
 /// The one table of routes.
 pub mod routes;
+/// Moments, as JSON spells them.
+pub mod stamp;
+/// From an error of the store to a problem.
+pub mod refuse;
 /// Who is asking.
 pub mod auth;
+/// How far an upload's contiguous prefix reaches.
+pub mod prefix;
 /// What all requests share.
 pub mod app;
 /// One request on its way through a handler.
 pub mod call;
 /// What the service is, and how it is.
 pub mod health;
+/// Files: the content of entries, read and replaced.
+pub mod files;
+/// The tree of entries.
+pub mod entries;
+/// The hash tree of a file.
+pub mod hash_tree;
+/// The native dialect of uploads.
+pub mod uploads;
+/// The upload resource, as every dialect sees it.
+pub mod resource;
+/// Instant upload.
+pub mod claims;
+/// Tokens.
+pub mod tokens;
+/// Accounts and housekeeping.
+pub mod admin;
 /// From a request to its response.
 pub mod service;
 /// The accept loop.

@@ -8,6 +8,7 @@ use hapax_proto::access::Verb;
 use hapax_proto::name::{UrlPath, UserName, parse_url_path};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::tree::PartNumber;
+use hapax_store::catalog::{TokenId, UploadId};
 use http::header::ALLOW;
 use http::{HeaderValue, Method};
 
@@ -55,17 +56,17 @@ routes! {
     /// Lists the caller's uploads.
     ListUploads = GET "/api/v1/uploads" by ListUploads;
     /// Tells what an upload holds.
-    ReadUpload { upload: UploadText } = GET "/api/v1/uploads/{upload}" by ReadUpload;
+    ReadUpload { upload: UploadId } = GET "/api/v1/uploads/{upload}" by ReadUpload;
     /// Ends an upload.
-    CancelUpload { upload: UploadText } = DELETE "/api/v1/uploads/{upload}" by CancelUpload;
+    CancelUpload { upload: UploadId } = DELETE "/api/v1/uploads/{upload}" by CancelUpload;
     /// Stores a run of a part.
-    StorePart { upload: UploadText, part: PartNumber } = PUT "/api/v1/uploads/{upload}/parts/{part}" by WriteUpload;
+    StorePart { upload: UploadId, part: PartNumber } = PUT "/api/v1/uploads/{upload}/parts/{part}" by WriteUpload;
     /// States another size.
-    ResizeUpload { upload: UploadText } = POST "/api/v1/uploads/{upload}/resize" by WriteUpload;
+    ResizeUpload { upload: UploadId } = POST "/api/v1/uploads/{upload}/resize" by WriteUpload;
     /// Makes the content visible under its name.
-    CompleteUpload { upload: UploadText } = POST "/api/v1/uploads/{upload}/complete" by WriteUpload;
+    CompleteUpload { upload: UploadId } = POST "/api/v1/uploads/{upload}/complete" by WriteUpload;
     /// The digest of a durable span.
-    DigestSpan { upload: UploadText } = GET "/api/v1/uploads/{upload}/digest" by ReadUpload;
+    DigestSpan { upload: UploadId } = GET "/api/v1/uploads/{upload}/digest" by ReadUpload;
     /// Claims content without sending it.
     Claim = POST "/api/v1/claims" by Claim;
     /// The hash tree of a file.
@@ -83,9 +84,7 @@ routes! {
     /// Lists the caller's tokens.
     ListTokens = GET "/api/v1/tokens" by ManageOwnTokens;
     /// Revokes a token.
-    RevokeToken { token: i64 } = DELETE "/api/v1/tokens/{token}" by ManageOwnTokens;
-    /// Exchanges a password for a cookie; whoever asks is nobody yet.
-    BeginSession = POST "/api/v1/session" by ReadService;
+    RevokeToken { token: TokenId } = DELETE "/api/v1/tokens/{token}" by ManageOwnTokens;
     /// Lists the accounts.
     ListUsers = GET "/api/v1/admin/users" by ManageUsers;
     /// Makes an account.
@@ -109,30 +108,17 @@ routes! {
     /// Deletes a file or an empty folder.
     DeleteFile { path: UrlPath } = DELETE "/files/{path}" by DeleteEntry;
     /// Where an upload stands; ends a running append.
-    ProbeUpload { upload: UploadText } = HEAD "/uploads/{upload}" by ReadUpload;
+    ProbeUpload { upload: UploadId } = HEAD "/uploads/{upload}" by ReadUpload;
     /// The content of a finished upload.
-    ReadUploadContent { upload: UploadText } = GET "/uploads/{upload}" by ReadUpload;
+    ReadUploadContent { upload: UploadId } = GET "/uploads/{upload}" by ReadUpload;
     /// Ends an upload.
-    DeleteUpload { upload: UploadText } = DELETE "/uploads/{upload}" by CancelUpload;
+    DeleteUpload { upload: UploadId } = DELETE "/uploads/{upload}" by CancelUpload;
     /// Whether the process runs.
     Health = GET "/healthz" by ReadService;
     /// Whether it can do its work.
     Ready = GET "/readyz" by ReadService;
     /// The numbers of the process.
     Metrics = GET "/metrics" by ReadMetrics;
-}
-
-/// The text of an upload's id in a path.
-///
-/// INVARIANT: 1 to 64 characters of `[A-Za-z0-9_-]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadText(String);
-
-impl UploadText {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// What a method and a path came to.
@@ -230,11 +216,15 @@ impl Parameter for UrlPath {
     }
 }
 
-impl Parameter for UploadText {
+impl Parameter for UploadId {
     fn parse(raw: &str) -> Result<Self, Refusal> {
-        let may_be = (1..=64).contains(&raw.len())
-            && raw.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        if may_be { Ok(Self(raw.to_owned())) } else { Err(Kind::NotFound.into()) }
+        Self::parse(raw).ok_or_else(|| Kind::NotFound.into())
+    }
+}
+
+impl Parameter for TokenId {
+    fn parse(raw: &str) -> Result<Self, Refusal> {
+        plain_number(raw).map(Self)
     }
 }
 
@@ -250,12 +240,6 @@ impl Parameter for PartNumber {
     }
 }
 
-impl Parameter for i64 {
-    fn parse(raw: &str) -> Result<Self, Refusal> {
-        plain_number(raw)
-    }
-}
-
 /// Reads a number that is spelled in the one way: digits, no sign, no leading zero.
 fn plain_number<N: std::str::FromStr + ToString>(raw: &str) -> Result<N, Refusal> {
     let number = raw.parse::<N>().map_err(|_| Refusal::from(Kind::NotFound))?;
@@ -268,8 +252,10 @@ mod tests {
 
     use super::*;
 
-    fn upload(text: &str) -> UploadText {
-        UploadText(text.to_owned())
+    const U: &str = "000102030405060708090a0b0c0d0e0f";
+
+    fn upload() -> UploadId {
+        UploadId::parse(U).unwrap()
     }
 
     fn own(path: &str) -> UrlPath {
@@ -289,14 +275,14 @@ mod tests {
         check(&Method::GET, "/api/v1", &Route::DescribeService);
         check(&Method::POST, "/api/v1/uploads", &Route::CreateUpload);
         check(&Method::GET, "/api/v1/uploads", &Route::ListUploads);
-        check(&Method::GET, "/api/v1/uploads/u-1", &Route::ReadUpload { upload: upload("u-1") });
+        check(&Method::GET, &format!("/api/v1/uploads/{U}"), &Route::ReadUpload { upload: upload() });
         check(
             &Method::PUT,
-            "/api/v1/uploads/u/parts/12",
-            &Route::StorePart { upload: upload("u"), part: PartNumber::new(12) },
+            &format!("/api/v1/uploads/{U}/parts/12"),
+            &Route::StorePart { upload: upload(), part: PartNumber::new(12) },
         );
-        check(&Method::HEAD, "/uploads/u", &Route::ProbeUpload { upload: upload("u") });
-        check(&Method::GET, "/uploads/u", &Route::ReadUploadContent { upload: upload("u") });
+        check(&Method::HEAD, &format!("/uploads/{U}"), &Route::ProbeUpload { upload: upload() });
+        check(&Method::GET, &format!("/uploads/{U}"), &Route::ReadUploadContent { upload: upload() });
         check(&Method::HEAD, "/healthz", &Route::Health);
         check(&Method::HEAD, "/files/a", &Route::ReadFile { path: own("/a") });
         check(&Method::PUT, "/files/a%20b/c", &Route::PutFile { path: own("/a b/c") });
@@ -340,11 +326,9 @@ mod tests {
         ] {
             check_refused(&Method::GET, path, Kind::NotFound, None);
         }
-        for path in ["/api/v1/uploads/a/parts/-1", "/api/v1/uploads/a/parts/+1", "/api/v1/uploads/a/parts/01"]
-        {
-            check_refused(&Method::PUT, path, Kind::NotFound, None);
+        for number in ["-1", "+1", "01", "4294967296", ""] {
+            check_refused(&Method::PUT, &format!("/api/v1/uploads/{U}/parts/{number}"), Kind::NotFound, None);
         }
-        check_refused(&Method::PUT, "/api/v1/uploads/a/parts/4294967296", Kind::NotFound, None);
         check_refused(&Method::GET, "/api/v1/uploads/a%20b", Kind::NotFound, None);
     }
 
@@ -352,7 +336,12 @@ mod tests {
     fn a_method_that_no_row_has_is_told_which_there_are() {
         let not_allowed = Kind::MethodNotAllowed;
         check_refused(&Method::PATCH, "/files/a", not_allowed, Some("DELETE, GET, HEAD, OPTIONS, POST, PUT"));
-        check_refused(&Method::PUT, "/api/v1/uploads/u", not_allowed, Some("DELETE, GET, HEAD, OPTIONS"));
+        check_refused(
+            &Method::PUT,
+            &format!("/api/v1/uploads/{U}"),
+            not_allowed,
+            Some("DELETE, GET, HEAD, OPTIONS"),
+        );
         check_refused(&Method::DELETE, "/api/v1", not_allowed, Some("GET, HEAD, OPTIONS"));
         check_refused(&Method::GET, "/api/v1/claims", not_allowed, Some("OPTIONS, POST"));
         check_refused(&Method::HEAD, "/api/v1/claims", not_allowed, Some("OPTIONS, POST"));
@@ -386,7 +375,7 @@ mod tests {
             }
         }
         check("/files/a", "DELETE, GET, HEAD, OPTIONS, POST, PUT");
-        check("/uploads/u", "DELETE, GET, HEAD, OPTIONS");
+        check(&format!("/uploads/{U}"), "DELETE, GET, HEAD, OPTIONS");
         check_refused(&Method::OPTIONS, "/nowhere", Kind::NotFound, None);
     }
 
@@ -415,7 +404,7 @@ mod tests {
         for row in TABLE {
             let path = row
                 .pattern
-                .replace("{upload}", "u")
+                .replace("{upload}", U)
                 .replace("{part}", "0")
                 .replace("{token}", "1")
                 .replace("{user}", "alice")

@@ -7,6 +7,7 @@
 //! Each request runs in a task of its own: when a client vanishes, the HTTP library forgets the request at once,
 //! but what arrived of it is still to be made durable.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -15,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hapax_proto::problem::Kind;
+use hapax_store::error::StoreError;
+use hapax_store::sweep::Keep;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -25,7 +28,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
@@ -50,7 +53,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long accepting pauses after it failed: most causes (no file descriptor left) pass with time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a server did not start.
+/// When the store is swept first, and how often then.
+const SWEEP_DELAY: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Why a server did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -75,6 +82,9 @@ pub enum ServeError {
     /// Certificate and key cannot be used.
     #[error("the certificate cannot be used")]
     Tls(#[source] rustls::Error),
+    /// The store failed for good.
+    #[error("the store failed")]
+    Store(#[source] Arc<StoreError>),
 }
 
 /// A server that listens, and does not answer yet.
@@ -106,33 +116,38 @@ impl Server {
 
     /// Answers requests until `shutdown` resolves, and then ends in order: it takes no more, lets requests end by
     /// themselves, cuts bodies still arriving so that what they brought becomes durable, and returns when all
-    /// ended or their time is up.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let deadlines = self.app.config.deadlines;
-        let life_app = Arc::clone(&self.app);
-        let (busy, mut idle) = mpsc::channel::<()>(1);
-        let mut connections = self.accept_until(shutdown, busy).await;
-
-        let deadline = Instant::now() + deadlines.drain;
-        life_app.life.enter(Phase::Draining);
-        let ended = async {
-            // The channel closes with its last sender: each connection and each request holds one.
-            while idle.recv().await.is_some() {}
+    /// ended or their time is up. Sweeps the store meanwhile.
+    ///
+    /// # Errors
+    /// The store failed for good: the process must end and not start again by itself without a look at the log.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let app = Arc::clone(&self.app);
+        let mut failure = app.store.failure();
+        let failed = async {
+            // If the sender is gone, so is the store, without having failed.
+            failure.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone())
         };
-        let mut ended = pin!(ended);
-        if timeout(deadlines.drain.saturating_sub(deadlines.flush), &mut ended).await.is_ok() {
-            return;
-        }
-        life_app.life.enter(Phase::Cutting);
-        if timeout_at(deadline, &mut ended).await.is_err() {
-            tracing::warn!(connections = connections.len(), "requests were still running at the end");
-            connections.shutdown().await;
-        }
+        let (busy, idle) = mpsc::channel::<()>(1);
+        let sweeper = tokio::spawn(sweep(Arc::clone(&app)));
+        let told = async {
+            tokio::select! {
+                () = shutdown => None,
+                Some(cause) = failed => Some(cause),
+            }
+        };
+        let (connections, cause) = self.accept_until(told, busy).await;
+        sweeper.abort();
+        drain(&app, connections, idle).await;
+        cause.map_or(Ok(()), |cause| Err(ServeError::Store(cause)))
     }
 
-    /// Accepts connections until the shutdown; the listener is closed on return.
-    async fn accept_until(self, shutdown: impl Future<Output = ()>, busy: mpsc::Sender<()>) -> JoinSet<()> {
-        let mut shutdown = pin!(shutdown);
+    /// Accepts connections until it is told to end; the listener is closed on return.
+    async fn accept_until<T>(
+        self,
+        told: impl Future<Output = T>,
+        busy: mpsc::Sender<()>,
+    ) -> (JoinSet<()>, T) {
+        let mut told = pin!(told);
         let mut connections = JoinSet::new();
         let places = Arc::new(Semaphore::new(self.app.config.caps.connections as usize));
         loop {
@@ -142,7 +157,7 @@ impl Server {
                 (self.listener.accept().await, place)
             };
             tokio::select! {
-                () = &mut shutdown => return connections,
+                told = &mut told => return (connections, told),
                 Some(_) = connections.join_next() => {}
                 (accepted, place) = accepted => match accepted {
                     Ok((stream, peer)) => {
@@ -160,6 +175,43 @@ impl Server {
                 },
             }
         }
+    }
+}
+
+/// Lets what runs come to its end, in two steps.
+async fn drain(app: &App, mut connections: JoinSet<()>, mut idle: mpsc::Receiver<()>) {
+    let deadlines = app.config.deadlines;
+    let deadline = Instant::now() + deadlines.drain;
+    app.life.enter(Phase::Draining);
+    let ended = async {
+        // The channel closes with its last sender: each connection and each request holds one.
+        while idle.recv().await.is_some() {}
+    };
+    let mut ended = pin!(ended);
+    if timeout(deadlines.drain.saturating_sub(deadlines.flush), &mut ended).await.is_ok() {
+        return;
+    }
+    app.life.enter(Phase::Cutting);
+    if timeout_at(deadline, &mut ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests were still running at the end");
+        connections.shutdown().await;
+    }
+}
+
+/// Sweeps the store now and then, beside everything else: soon after the start for what a crash left, then
+/// regularly for what ran out.
+async fn sweep(app: Arc<App>) {
+    sleep(SWEEP_DELAY).await;
+    loop {
+        let turn = app.housework.lock().await;
+        let store = Arc::clone(&app.store);
+        match spawn_blocking(move || store.sweep(Keep::Grace)).await {
+            Ok(Ok(swept)) => tracing::debug!(?swept, "swept"),
+            Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "the sweep stopped"),
+            Err(error) => tracing::error!(%error, "the sweep failed"),
+        }
+        drop(turn);
+        sleep(SWEEP_INTERVAL).await;
     }
 }
 

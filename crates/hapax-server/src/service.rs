@@ -15,10 +15,9 @@ use crate::app::App;
 use crate::auth::decide_origin;
 use crate::body::RequestBody;
 use crate::call::Call;
-use crate::health;
-use crate::metrics;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
+use crate::{admin, claims, entries, files, hash_tree, health, metrics, resource, tokens, uploads};
 
 /// The name of what no row of the table has, in metrics.
 const NO_ROUTE: &str = "None";
@@ -65,18 +64,53 @@ async fn act(
     let _pass = match caller.subject {
         Subject::Anonymous if verb != Verb::ReadService => return Err(Kind::Unauthenticated.into()),
         Subject::Anonymous => None,
-        Subject::User { id, .. } => Some(app.requests.enter(id).ok_or(Kind::TooMany)?),
+        Subject::User { .. } => {
+            let who = caller.who.as_ref().ok_or(Kind::Internal)?;
+            Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
+        }
     };
-    dispatch(&route, &Call { app, caller, verb, parts, body })
+    dispatch(route, Call { app, caller, verb, parts, body }).await
 }
 
 /// Hands the request to its handler.
-fn dispatch(route: &Route, call: &Call<'_>) -> Result<Response, Refusal> {
+async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal> {
+    let call = &mut call;
     match route {
         Route::DescribeService => health::describe(call),
         Route::Health => health::health(call),
         Route::Ready => health::ready(call),
         Route::Metrics => health::metrics(call),
-        _ => Err(Kind::NotFound.into()),
+        Route::CreateUpload => uploads::create(call).await,
+        Route::ListUploads => uploads::list(call).await,
+        Route::ReadUpload { upload } => uploads::read(call, upload).await,
+        Route::CancelUpload { upload } | Route::DeleteUpload { upload } => {
+            uploads::cancel(call, upload).await
+        }
+        Route::StorePart { upload, part } => uploads::store_part(call, upload, part).await,
+        Route::ResizeUpload { upload } => uploads::resize(call, upload).await,
+        Route::CompleteUpload { upload } => uploads::complete(call, upload).await,
+        Route::DigestSpan { upload } => uploads::digest_span(call, upload).await,
+        Route::Claim => claims::claim(call).await,
+        Route::ReadTree { path } => hash_tree::read(call, path).await,
+        Route::ReadEntry { path } => entries::read(call, path).await,
+        Route::OperateOnEntry { path } => entries::operate(call, path).await,
+        Route::PatchEntry { path } => entries::patch(call, path).await,
+        Route::DeleteEntry { path } => entries::delete(call, path).await,
+        Route::CreateToken => tokens::create(call).await,
+        Route::ListTokens => tokens::list(call).await,
+        Route::RevokeToken { token } => tokens::revoke(call, token).await,
+        Route::ListUsers => admin::list_users(call).await,
+        Route::CreateUser => admin::create_user(call).await,
+        Route::ChangeUser { user } => admin::change_user(call, user).await,
+        Route::RemoveUser { user } => admin::remove_user(call, user).await,
+        Route::CheckStore => admin::check(call).await,
+        Route::SweepStore => admin::sweep(call).await,
+        Route::MeasureStore => admin::stats(call).await,
+        Route::ReadFile { path } => files::read(call, path).await,
+        Route::PutFile { path } => files::put(call, path).await,
+        Route::PostFile { path } => files::post(call, path).await,
+        Route::DeleteFile { path } => files::delete(call, path).await,
+        Route::ProbeUpload { upload } => resource::probe(call, upload).await,
+        Route::ReadUploadContent { upload } => resource::read(call, upload).await,
     }
 }

@@ -106,7 +106,7 @@ impl Passwords {
     /// forgets the old one.
     fn memory(&self, account: &Account, password: &Kept) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.memory_key);
-        hasher.update(&account.id.to_le_bytes());
+        hasher.update(&account.id.0.to_le_bytes());
         hasher.update(blake3::hash(account.password_hash.as_bytes()).as_bytes());
         hasher.update(password.as_bytes());
         hasher.finalize().into()
@@ -117,12 +117,14 @@ impl Passwords {
 mod tests {
     use hapax_proto::access::Role;
     use hapax_proto::name::UserName;
+    use hapax_store::catalog::{SpaceId, UserId};
 
     use super::*;
 
     fn account(password: &str) -> Account {
         Account {
-            id: 1,
+            id: UserId(1),
+            space: SpaceId(1),
             name: UserName::parse("a").unwrap(),
             role: Role::User,
             password_hash: hash_password(password).unwrap(),

@@ -67,6 +67,14 @@ pub trait Sink: Send + 'static {
     fn push(&mut self, chunk: &[u8]) -> Result<(), Self::Error>;
 }
 
+impl<S: Sink> Sink for Box<S> {
+    type Error = S::Error;
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), S::Error> {
+        (**self).push(chunk)
+    }
+}
+
 /// Why a pump was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
