@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod rig;
+mod script;
 mod world;
 
+mod faults;
 mod lifecycle;
