@@ -69,7 +69,14 @@ fn part_of(seed: u64, part: u32, length: u64) -> Vec<u8> {
 /// Returns what a seed makes of a size.
 pub(crate) fn content(seed: u64, size: u64) -> Vec<u8> {
     let parts = hapax_proto::tree::parts(Length::new(size));
-    parts.flat_map(|(part, span)| part_of(seed, part.get(), span.length().get())).collect()
+    let made: Vec<_> = parts.map(|(part, span)| part_of(seed, part.get(), span.length().get())).collect();
+    made.concat()
+}
+
+/// Joins parts byte by byte as fast as memory goes: an iterator of bytes is slow without optimisation.
+fn joined(parts: &BTreeMap<u32, Arc<Vec<u8>>>) -> Vec<u8> {
+    let slices: Vec<&[u8]> = parts.values().map(|part| part.as_slice()).collect();
+    slices.concat()
 }
 
 fn path(text: &str) -> EntryPath {
@@ -105,8 +112,7 @@ impl Actor<'_> {
             }
             Step::Finish { name } => {
                 let upload = upload(name)?;
-                let bytes: Vec<u8> =
-                    ledger.uploads[name].parts.values().flat_map(|part| part.to_vec()).collect();
+                let bytes = joined(&ledger.uploads[name].parts);
                 let hash = Some(FileHash::of(&bytes));
                 let size = Length::of(&bytes);
                 self.store.finish_upload(&upload, size, Expect::Anything, hash).map(|_| None)
@@ -197,8 +203,7 @@ impl Ledger {
                 let upload = next.uploads.get_mut(name).unwrap();
                 let parts = std::mem::take(&mut upload.parts);
                 upload.state = State::Done;
-                let bytes = parts.values().flat_map(|part| part.to_vec()).collect();
-                next.files.insert(upload.path.to_owned(), Arc::new(bytes));
+                next.files.insert(upload.path.to_owned(), Arc::new(joined(&parts)));
             }
             Step::Cancel { name } => {
                 let upload = next.uploads.get_mut(name).unwrap();
