@@ -8,3 +8,4 @@ mod world;
 
 mod faults;
 mod lifecycle;
+mod lost_answers;

@@ -116,11 +116,15 @@ impl Rig {
         &self.process.as_ref().expect("a process runs").store
     }
 
+    pub(crate) fn ballast(&self) -> Ballast {
+        Ballast::new(Arc::new(self.disk.clone()), &layout())
+    }
+
     fn open(&mut self) {
         let layout = layout();
         let lock = layout.open(&self.disk).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let ballast = Ballast::new(Arc::clone(&disk), &layout);
+        let ballast = self.ballast();
         if self.with_ballast {
             ballast.restore().unwrap();
         }

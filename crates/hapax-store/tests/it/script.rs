@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hapax_proto::digest::FileHash;
 use hapax_proto::name::EntryPath;
-use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART, PartHasher, PartNumber, PartValue};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, EntryKind, Expect, LaneId, Meta, SpaceId, Upload, UploadId, UserId};
@@ -16,6 +16,7 @@ use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
 use hapax_store::upload::{CreateUpload, Ending, Target};
 
+use crate::rig::Rig;
 use crate::world::noise;
 
 /// One verb, called once. Bytes are made from a seed, each part of a file on its own.
@@ -134,7 +135,7 @@ impl Actor<'_> {
         }
     }
 
-    fn target(&self, at: &str) -> Target {
+    pub(crate) fn target(&self, at: &str) -> Target {
         Target { space: self.space, path: path(at), expect: Expect::Anything, meta: Meta::default() }
     }
 
@@ -146,7 +147,7 @@ impl Actor<'_> {
         file.publish(Some(FileHash::of(bytes))).map(drop)
     }
 
-    fn create(&self, name: &str, at: &str, size: u64) -> Result<UploadId, StoreError> {
+    pub(crate) fn create(&self, name: &str, at: &str, size: u64) -> Result<UploadId, StoreError> {
         let new = CreateUpload {
             user: self.user,
             key: Some(name.to_owned()),
@@ -257,7 +258,7 @@ impl Actor<'_> {
         ledger.uploads.iter().find_map(|(name, progress)| Some(format!("{name}: {}", self.wrong(progress)?)))
     }
 
-    fn read(&self, at: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, at: &str) -> Vec<u8> {
         let blob = self.blob(at).unwrap().expect("it is listed");
         let mut bytes = Vec::new();
         self.store.read_blob(&blob).unwrap().read(Span::whole(blob.size), &mut bytes).unwrap();
@@ -322,9 +323,53 @@ impl Actor<'_> {
     }
 }
 
-/// Returns a span, for tests that count in plain numbers.
-pub(crate) fn span(start: u64, end: u64) -> Span {
-    Span::new(Offset::new(start), Offset::new(end)).unwrap()
+// ---------------------------------------------------------------- going through it
+
+/// A session under way.
+pub(crate) struct Session {
+    pub(crate) rig: Rig,
+    pub(crate) ledger: Ledger,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self::on(Rig::new())
+    }
+
+    pub(crate) fn on(rig: Rig) -> Self {
+        Self { rig, ledger: Ledger::default() }
+    }
+
+    pub(crate) fn actor(&self) -> Actor<'_> {
+        Actor { store: self.rig.store(), user: self.rig.user, space: self.rig.space }
+    }
+
+    /// Does a step, and keeps the books.
+    pub(crate) fn step(&mut self, step: Step) -> Result<(), StoreError> {
+        let made = self.actor().act(step, &self.ledger)?;
+        self.ledger = self.ledger.after(step, made);
+        Ok(())
+    }
+
+    /// Finds out what became of a step whose answer was lost: all of it happened or nothing. Tells which.
+    #[track_caller]
+    pub(crate) fn settle(&mut self, step: Step) -> bool {
+        self.actor().assert_sound();
+        let Some(difference) = self.actor().difference(&self.ledger) else { return false };
+        let done = self.ledger.after(step, None);
+        assert_eq!(self.actor().difference(&done), None, "nor is it as before: {difference}");
+        self.ledger = done;
+        true
+    }
+
+    /// After a restart and a sweep exactly the objects of the catalog lie on the disk (R2).
+    #[track_caller]
+    pub(crate) fn assert_nothing_leaks(&mut self) {
+        self.rig.restart();
+        self.rig.store().sweep(Keep::Nothing).unwrap();
+        assert_eq!(self.rig.objects_on_disk(), self.rig.objects_in_catalog());
+        self.actor().assert_agrees(&self.ledger);
+    }
 }
 
 // ---------------------------------------------------------------- the sessions
