@@ -454,7 +454,7 @@ impl PartIntake {
         rows.put = self.fragments.iter().map(keep_extent).collect();
         let store = Arc::clone(&self.store);
         let stored = StoredRun { have: self.whole, value: Some(value) };
-        let (bytes, span) = self.writer.whole();
+        let (bytes, span) = self.writer.whole()?;
         let pending = self.store.committer.submit(bytes, move |placed| {
             rows.put.push(new_extent(span, &placed.expect("a run has bytes")));
             if let Some(first) = rows.put.first_mut() {
@@ -469,7 +469,7 @@ impl PartIntake {
         let part = self.writer.hasher().part();
         let mut rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
         rows.put = self.fragments.iter().map(keep_extent).collect();
-        let CutRun { bytes, span, state, tail, have } = self.writer.cut();
+        let CutRun { bytes, span, state, tail, have } = self.writer.cut()?;
         let key = tail_key(&self.upload.id, self.lane);
         let opened = encode_open(&state, &tail);
         let sealed = self.store.stores.ring.small().seal(Purpose::Tail, &tail_row(&key, have), &opened)?;

@@ -9,3 +9,4 @@ mod world;
 mod faults;
 mod lifecycle;
 mod lost_answers;
+mod runs;
