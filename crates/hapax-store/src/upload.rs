@@ -98,6 +98,8 @@ pub struct PartIntake {
     declared: Option<PartValue>,
     /// Fragments of earlier runs, before what `writer` holds.
     fragments: Vec<Extent>,
+    /// How many bytes of the part are durable already.
+    held: Length,
     /// Whether what is held now is a whole part, which only another whole part replaces.
     held_whole: bool,
 }
@@ -325,6 +327,7 @@ impl Store {
         let epoch = row.as_ref().map_or(0, |row| row.epoch) + 1;
         let open = row.and_then(|row| row.open);
         let held_whole = open.is_none() && matches!(self.held_part(upload, part)?, Held::Whole { .. });
+        let held = if held_whole { whole } else { open.as_ref().map_or(Length::ZERO, |open| open.have) };
         let (writer, fragments) = match open.filter(|_| !from.is_zero()) {
             Some(open) if open.part == part && open.have == from => self.resume_part(upload, lane, &open)?,
             None if from.is_zero() => (PartWriter::new(part), Vec::new()),
@@ -332,7 +335,7 @@ impl Store {
         };
         let store = Arc::clone(self);
         let upload = upload.clone();
-        Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held_whole })
+        Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held, held_whole })
     }
 
     fn resume_part(
@@ -387,6 +390,7 @@ impl PartIntake {
             writer,
             declared: None,
             fragments: Vec::new(),
+            held: Length::ZERO,
             held_whole: false,
         }
     }
@@ -435,8 +439,7 @@ impl PartIntake {
         }
         let worth_keeping = ending == Ending::Complete || self.declared.is_some();
         if have.is_zero() || self.held_whole || !worth_keeping {
-            let have = if self.held_whole { self.whole } else { Length::ZERO };
-            return Ok(PendingRun { pending: None, stored: StoredRun { have, value: None } });
+            return Ok(PendingRun { pending: None, stored: StoredRun { have: self.held, value: None } });
         }
         self.finish_cut()
     }
