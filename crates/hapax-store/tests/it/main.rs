@@ -5,3 +5,4 @@
 mod world;
 
 mod lifecycle;
+mod second_reader;

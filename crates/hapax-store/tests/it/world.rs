@@ -49,6 +49,12 @@ impl World {
         Self { dir, store, user, space }
     }
 
+    /// Closes the store and returns its directory, for whoever reads it without us.
+    pub(crate) fn close(self) -> TempDir {
+        drop(Arc::into_inner(self.store).expect("nothing else holds the store"));
+        self.dir
+    }
+
     pub(crate) fn create(&self, path: &str, size: u64) -> Upload {
         let new = CreateUpload {
             user: self.user,
