@@ -4,5 +4,6 @@
 
 mod world;
 
+mod copies;
 mod lifecycle;
 mod second_reader;

@@ -1,5 +1,6 @@
 //! What the tests of the store stand on: a store in a directory of its own, and bytes that repeat nowhere.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hapax_proto::digest::FileHash;
@@ -39,6 +40,17 @@ impl World {
         let user = store.create_user("ann".to_owned(), "$hash".to_owned(), true).unwrap();
         let space = store.catalog().user("ann").unwrap().unwrap().space;
         Self { dir, store, user, space }
+    }
+
+    /// Opens what another store left in a directory.
+    pub(crate) fn reopen(dir: TempDir) -> Self {
+        let store = open(&dir);
+        let user = store.catalog().user("ann").unwrap().unwrap();
+        Self { dir, store, user: user.id, space: user.space }
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Closes the store and opens it again, as a restart does.
