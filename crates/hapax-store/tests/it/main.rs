@@ -11,3 +11,5 @@ mod lifecycle;
 mod lost_answers;
 mod races;
 mod runs;
+mod copies;
+mod second_reader;
