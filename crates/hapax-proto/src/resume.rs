@@ -94,10 +94,9 @@ pub fn plan_resume(source: &Source<'_>, upload: Option<&Upload<'_>>) -> Plan {
 pub fn decide_step(source: &Source<'_>, part: PartNumber, held: Held) -> Step {
     let ours = source.values.get(&part);
     match (held, ours) {
-        (Held::Nothing, _) => Step::Send { from: Length::ZERO },
         (Held::Whole { .. } | Held::Partial { .. }, None) => Step::Compare,
         (Held::Whole { value }, Some(ours)) if value == *ours => Step::Keep,
-        (Held::Whole { .. }, Some(_)) => Step::Send { from: Length::ZERO },
+        (Held::Nothing, _) | (Held::Whole { .. }, Some(_)) => Step::Send { from: Length::ZERO },
         (Held::Partial { have }, Some(ours)) => {
             let vouched = source.declared.get(&part) == Some(ours);
             // A prefix as long as the part cannot be continued by a byte; it is sent again as a whole.
