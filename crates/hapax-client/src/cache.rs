@@ -46,7 +46,8 @@ impl Cache {
         let path: Arc<Path> = path.into();
         blocking(move || {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(|error| TransferError::io("create", folder, error))?;
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| TransferError::io("create", folder, error))?;
             }
             let connection =
                 connect(&path).map_err(|source| TransferError::Cache { path: path.to_path_buf(), source })?;

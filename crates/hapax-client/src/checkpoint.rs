@@ -133,8 +133,8 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> Log<R> {
         self.with("clear", |file| file.set_len(MAGIC.len() as u64)).await
     }
 
-    /// Removes the log: the transfer is over.
-    pub async fn remove(self) -> Result<(), TransferError> {
+    /// Removes the log: the transfer is over. The lock stays until the log is dropped.
+    pub async fn remove(&self) -> Result<(), TransferError> {
         let path = self.path.clone();
         // Removed while it is still locked, so nobody else's log can be hit.
         self.with("remove", move |_| std::fs::remove_file(path)).await
@@ -270,6 +270,7 @@ mod tests {
         assert_eq!(records, ["d"]);
         let path = log.path().to_owned();
         log.remove().await.unwrap();
+        drop(log);
         assert!(!path.exists());
         assert!(open(&folder).await.1.is_empty());
     }

@@ -290,7 +290,8 @@ mod tests {
         #[track_caller]
         fn check(changed: Stamp, now: Stamp, shows: bool) {
             let modified = stamp(50, 0);
-            let facts = Facts { size: Length64(1), modified, changed, inode: 1, device: 1, executable: false };
+            let facts =
+                Facts { size: Length64(1), modified, changed, inode: 1, device: 1, executable: false };
             assert_eq!(facts.shows_writes_at(now), shows);
         }
         check(stamp(100, 5), stamp(100, 20_000_005), true);
