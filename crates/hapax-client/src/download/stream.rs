@@ -81,9 +81,8 @@ struct Gathering {
 }
 
 impl Gathering {
-    /// Begins the part at an offset that is a part's; `None` at the end of the file.
-    fn at(offset: Offset, size: Length) -> Option<Self> {
-        let part = PartNumber::holding(offset)?;
+    /// Begins a part; `None` if the file ends before it.
+    fn of(part: PartNumber, size: Length) -> Option<Self> {
         Some(Self { part, span: part.span(size)?, bytes: Vec::new(), damaged: 0 })
     }
 
@@ -113,7 +112,7 @@ async fn stream<W: Write + Send + 'static>(
     progress: &Arc<dyn Progress>,
 ) -> Result<(), TransferError> {
     let mut attempts = line.attempts();
-    let mut gathering = Gathering::at(Offset::ZERO, proven.identity().size);
+    let mut gathering = Gathering::of(PartNumber::FIRST, proven.identity().size);
     while gathering.is_some() {
         if let Err(error) = receive(line, proven, (&mut gathering, output), progress).await {
             attempts.after(error, line.mark()).await?;
@@ -177,5 +176,6 @@ async fn pass<W: Write + Send + 'static>(
     }
     output.write(bytes).await?;
     progress.event(Event::Solid(span.length()));
-    Ok(Passed::Next(Gathering::at(span.end(), proven.identity().size)))
+    let size = proven.identity().size;
+    Ok(Passed::Next(part.next().and_then(|next| Gathering::of(next, size))))
 }

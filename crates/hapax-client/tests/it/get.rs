@@ -32,6 +32,17 @@ impl Bench {
         get_file(&self.client(attempts_max).await, &get, &self.target(), &self.silent).await
     }
 
+    /// Gets as the process behind one that was killed. A dropped future is no ended process: what it had begun on a
+    /// blocking thread still holds the lock for a moment.
+    async fn get_again(&self) -> Result<Got, TransferError> {
+        loop {
+            match self.get(1, Overwrite::Never).await {
+                Err(TransferError::Locked { .. }) => tokio::task::yield_now().await,
+                ended => return ended,
+            }
+        }
+    }
+
     #[track_caller]
     fn assert_got(&self) {
         let expected = self.fake.store().files["/a"].bytes.clone();
@@ -91,9 +102,19 @@ async fn a_cut_line_costs_nothing_in_the_same_process() {
             _ => Fault::None,
         }
     });
-    assert_eq!(bench.get(10, Overwrite::Never).await.unwrap().how, How::Fetched);
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let progress: Arc<dyn Progress> = Arc::new(sender);
+    std::fs::create_dir_all(bench.target().parent().unwrap()).unwrap();
+    let get = Get::new(remote("/a"));
+    let got = get_file(&bench.client(10).await, &get, &bench.target(), &progress).await.unwrap();
+    assert_eq!(got.how, How::Fetched);
     bench.assert_got();
-    assert_eq!(bench.fake.take_counts().1, 3 * PART.get() + 5);
+    // What arrived was never asked for again; what a reset threw away on its way did not arrive.
+    let mut moved = 0;
+    while let Ok(event) = events.try_recv() {
+        moved += if let Event::Moved(length) = event { length.get() } else { 0 };
+    }
+    assert_eq!(moved, 3 * PART.get() + 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,12 +134,12 @@ async fn a_get_that_is_killed_fetches_again_at_most_what_was_in_flight() {
         });
         tokio::select! {
             // Fewer requests than that are left: it is through.
-            ended = bench.get(1, Overwrite::Never) => assert!(ended.is_ok()),
+            ended = bench.get_again() => assert!(ended.is_ok(), "{ended:?}"),
             () = reached.notified() => kills += 1,
         }
     }
     bench.fake.script(|_| Fault::None);
-    bench.get(1, Overwrite::Never).await.unwrap();
+    bench.get_again().await.unwrap();
     bench.assert_got();
     // The server counts what it hands to the line, whether it gets through or not.
     let sent = bench.fake.take_counts().1;
@@ -304,7 +325,7 @@ async fn a_stream_never_gets_two_versions() {
             if is_span(request) && requests == change_at {
                 fake.put("/a", noise(2 * P, 44));
             }
-            if is_span(request) && requests == 1 { Fault::CutAnswer(PART.get() + 9) } else { Fault::None }
+            if is_span(request) && requests == 1 { Fault::CutAnswer(2 * PART.get() - 9) } else { Fault::None }
         });
         let output = Output::default();
         let got = get_stream(&bench.client(10).await, &remote("/a"), output.clone(), &bench.silent).await;
