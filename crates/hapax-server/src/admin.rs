@@ -6,7 +6,7 @@ use hapax_proto::name::UserName;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
 use hapax_store::catalog::User;
-use hapax_store::check::Depth;
+use hapax_store::check::{Depth, Report};
 use hapax_store::error::StoreError;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
@@ -121,10 +121,17 @@ pub async fn create_user(call: &mut Call<'_>) -> Result<Response, Refusal> {
     Ok(respond::json(StatusCode::CREATED, &created.ok_or(Kind::NotFound)?))
 }
 
+/// Checks the length of a password, or says what is wrong with it.
+pub(crate) fn check_password(password: &str) -> Result<(), String> {
+    if (PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+        return Ok(());
+    }
+    Err(format!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes"))
+}
+
 /// Checks the length of a password and hashes it.
 async fn hashed(password: String) -> Result<String, Refusal> {
-    if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
-        let detail = format!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
+    if let Err(detail) = check_password(&password) {
         return Err(Problem::new(Kind::BadField).member("field", "password").detail(detail).into());
     }
     let hashed = spawn_blocking(move || hash_password(&password)).await;
@@ -205,14 +212,14 @@ pub async fn check(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let check: Check = call.json().await?;
     let _turn = call.app.housework.try_lock().map_err(|_| Kind::Busy)?;
     let depth = if check.data { Depth::Data } else { Depth::Structure };
-    let report = call.store(move |store| store.check(depth)).await?;
-    let report = CheckReport {
-        findings: report.findings,
-        objects: report.objects,
-        blobs: report.blobs,
-        bytes: report.bytes,
-    };
-    Ok(respond::json(StatusCode::OK, &report))
+    let found = call.store(move |store| store.check(depth)).await?;
+    Ok(respond::json(StatusCode::OK, &report(found)))
+}
+
+/// Says what a check found as it stands on the wire.
+pub(crate) fn report(found: Report) -> CheckReport {
+    let Report { findings, objects, blobs, bytes } = found;
+    CheckReport { findings, objects, blobs, bytes }
 }
 
 /// `POST /api/v1/admin/sweep`: how much to keep.

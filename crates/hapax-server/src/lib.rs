@@ -52,6 +52,8 @@ pub mod claims;
 pub mod tokens;
 /// Accounts and housekeeping.
 pub mod admin;
+/// The data folder without a running server.
+pub mod offline;
 /// From a request to its response.
 pub mod service;
 /// The accept loop.
