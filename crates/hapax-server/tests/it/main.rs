@@ -14,6 +14,9 @@ mod early;
 /// What the connection itself promises.
 mod connection;
 
+/// TLS.
+mod tls;
+
 /// Paths and methods.
 mod targets;
 

@@ -49,9 +49,9 @@ impl Running {
         change(&mut config);
         let (store, users) = outside(|| {
             let store = Arc::new(open(&dir));
-            let users = [("alice", false), ("bob", false), ("root", true)].map(|(name, admin)| {
-                store.create_user(name.to_owned(), hash_password(PASSWORD).unwrap(), admin).unwrap()
-            });
+            let hash = hash_password(PASSWORD).unwrap();
+            let users = [("alice", false), ("bob", false), ("root", true)]
+                .map(|(name, admin)| store.create_user(name.to_owned(), hash.clone(), admin).unwrap());
             (store, users)
         });
         Self::serve(config, store, users, dir).await

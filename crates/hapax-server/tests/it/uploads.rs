@@ -183,6 +183,7 @@ async fn a_newer_request_takes_a_part_over_at_once() {
     upload.put(0).await.expect(201);
     let superseded = older.answer().await.refused(409, "superseded");
     assert_eq!(superseded.field("connection"), "close");
+    drop(older);
     upload.complete().await.expect(201);
     server.end().await;
 }
