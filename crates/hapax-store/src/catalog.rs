@@ -591,7 +591,8 @@ pub struct Store {
     pub generation: u32,
     /// Through which lane.
     pub lane: LaneId,
-    /// Under which epoch; an older one than committed before is refused.
+    /// Under which epoch; one that is not newer than what was committed before is refused, for its author did not know of
+    /// that.
     pub epoch: u64,
     /// Extents that overlap this span are removed first; an extent that reaches outside of it is refused.
     pub clear: Span,

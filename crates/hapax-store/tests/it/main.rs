@@ -9,4 +9,5 @@ mod world;
 mod faults;
 mod lifecycle;
 mod lost_answers;
+mod races;
 mod runs;

@@ -139,7 +139,7 @@ impl Actor<'_> {
         Target { space: self.space, path: path(at), expect: Expect::Anything, meta: Meta::default() }
     }
 
-    fn put(&self, at: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn put(&self, at: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let mut file = self.store.begin_file(self.user, self.target(at), None)?;
         for chunk in bytes.chunks(256 << 10) {
             file.push(chunk)?;
@@ -173,7 +173,7 @@ impl Actor<'_> {
         Ok(())
     }
 
-    fn blob(&self, at: &str) -> Result<Option<Blob>, StoreError> {
+    pub(crate) fn blob(&self, at: &str) -> Result<Option<Blob>, StoreError> {
         Ok(self.store.entry(self.space, &path(at))?.and_then(|entry| match entry.kind {
             EntryKind::File { blob, .. } => Some(blob),
             EntryKind::Folder => None,
