@@ -6,8 +6,11 @@ mod rig;
 mod script;
 mod world;
 
+mod bounds;
 mod faults;
+mod kills;
 mod lifecycle;
 mod lost_answers;
 mod races;
+mod rot;
 mod runs;

@@ -1,5 +1,6 @@
 //! What the tests of the store stand on: a store in a directory of its own, and bytes that repeat nowhere.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hapax_proto::digest::FileHash;
@@ -47,6 +48,10 @@ impl World {
         drop(Arc::into_inner(store).expect("nothing else holds the store"));
         let store = open(&dir);
         Self { dir, store, user, space }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn create(&self, path: &str, size: u64) -> Upload {
