@@ -21,15 +21,19 @@
 //! - *Modified.* Every entry has its own time: set when its path gets its present content (made, replaced, moved here).
 //!   What `entry` reports is the latest own time along the path from the root. It is *date-weak* if any entry along
 //!   the path whose own time lies in that second was itself marked weak. An entry is marked weak when at the moment of
-//!   the change the second of `now` is not later than the second of the time it replaces, nor than the second in which its
-//!   folder last lost a name (by removal, move or replacement by a move). Only files lose names that matter, but folders count alike.
+//!   the change the second of its `wall` is not later than the second reported until then of the path it takes (if a file is
+//!   replaced there), or not later than the second in which its folder last lost a name. A name is lost by removal, by a
+//!   move and by replacement by a move, at that `wall` or at the date reported of it (after a removal also of what lay below)
+//!   if that is later. The time of what replaces a file is never earlier than the date reported of that file. So dates hold
+//!   even while the wall clock is behind what it once said, except below a folder that moves meanwhile.
 //! - *Clocks.* Times that are shown (`modified`, `created`) are by the wall clock; times that end things (`expires`, orphan
 //!   and dropped `since`, the end of an upload) by the steady one. A plain `Timestamp` called `now` is steady, except in `CreateUpload`
 //!   and `AddToken`, where it only says when something was made.
 //! - *Quota.* `used` is the sum of the sizes of a space's files; `reserved` is the sum over its open uploads of the size, or,
-//!   while that is unknown, of the covered bytes rounded up to 64 MiB. `CreateUpload`, `Resize` and a `Store` that raises its
-//!   upload's reservation are refused if `used + reserved` would pass the quota; `Publish` if `used` would, with the
-//!   reservation of its own upload released.
+//!   while that is unknown, of the covered bytes rounded up to 64 MiB. An intent that
+//!   raises `used + reserved` past the quota is refused: `CreateUpload`, `Resize`, `Store`, and `Publish`, which releases the
+//!   reservation of its own upload. One that does not raise the sum is never refused for it, even if the quota was
+//!   lowered since. So what was promised to an upload is never taken by a file that is smaller and quicker.
 //! - *Objects* are `live`, `dropped` since a time (no extent pointed to them when the last one went) or `doomed`. The first
 //!   extent that names an unknown object adds its row: its directory must be open and of the newest boot, else
 //!   `ClosedDir`. A dropped object becomes live again when an extent is placed in it; a doomed one refuses with `NotLive`.
@@ -37,7 +41,18 @@
 //! - *Blobs* are `live`, or `orphan` since the last entry went. `Publish` from an upload or fresh bytes revives an orphan of the
 //!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
 //!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
-//! - *Covered* counts the bytes in extents, not those in tails.
+//!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
+//! - *Covered* counts the bytes in extents, not those in tails; *prefix* is where the first of them is missing.
+//! - *The first root* of an upload is what the last `Store` said that touched part 0: that removed or put an extent which
+//!   begins there, had or has part 0 as its lane's open part, or said one. `Resize` forgets it if it drops any of part 0.
+//! - *An ended upload* tells its completion, its size and what it was created with; its content is gone or a blob's, so it has
+//!   content 0 in version 0, nothing covered, no first root and no lanes.
+//! - *Numbers* of rows only grow, but a refused intent gives back those it took.
+//! - *Refusals* are looked for in this order, the first one counts: what is said of a path (the root, a missing space or parent, a
+//!   file on the way, what stands there); what is believed to stand there; what the intent builds on (an upload: missing, ended,
+//!   of another generation, epoch or version; a blob); each extent in the order given (its shape, what it overlaps, its object);
+//!   the quota. `CreateUpload` looks at the key before all else, and at the number of open uploads before the quota.
+//! - *Slices* (`limit`) take the oldest first. `expires <= now` has run out; `before` is not included.
 //!
 //! This module owns the vocabulary; `sqlite` is the embedded engine, `model` the oracle that tests compare it with.
 
@@ -57,6 +72,11 @@ use crate::key::Fingerprint;
 
 /// The embedded engine.
 pub mod sqlite;
+/// The reference model in memory.
+pub mod model;
+/// What every implementation must do, as tests.
+#[cfg(test)]
+mod contract;
 
 macro_rules! row_ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
@@ -230,6 +250,8 @@ pub struct Upload {
     pub content_version: u64,
     /// How many bytes of the content are durable.
     pub covered: Length,
+    /// Where the first byte is missing that is in no extent.
+    pub prefix: Offset,
     /// The sealed BLAKE3 that the file has if it ends where part 0 ends now.
     pub first_root: Option<Vec<u8>>,
     /// When it was created.
@@ -335,12 +357,12 @@ pub struct Space {
 pub enum Intent {
     /// A new run of the server begins; directories of earlier runs are no longer written to.
     Boot,
-    /// Gives this boot a directory for objects.
+    /// Gives this boot a directory for objects; `Superseded` if it is not the newest boot.
     OpenDir {
         /// Whose it is.
         boot: BootId,
     },
-    /// Takes no more objects into the directory; everything in it is accounted for.
+    /// Takes no more objects into the directory; everything in it is accounted for. Closing it twice is no mistake.
     CloseDir {
         /// Which one.
         dir: DirId,
@@ -375,7 +397,7 @@ pub enum Intent {
         /// The most bytes.
         quota: Option<Length>,
     },
-    /// Removes a user with space, entries, uploads and tokens.
+    /// Removes a user with space, entries, uploads and tokens, and whatever others are uploading into the space.
     RemoveUser {
         /// Who.
         user: UserId,
@@ -465,7 +487,7 @@ pub enum Intent {
         size: Length,
         /// The new mtime of the source.
         mtime: Option<i64>,
-        /// Extents and open parts that reach behind this offset are dropped whole.
+        /// Extents and open parts that reach behind this offset are dropped whole. It lies inside of the new size.
         keep: Offset,
         /// The time now.
         now: Timestamp,
@@ -584,7 +606,8 @@ pub struct Store {
     pub lane: LaneId,
     /// Under which epoch; an older one than committed before is refused.
     pub epoch: u64,
-    /// Extents that overlap this span are removed first; an extent that reaches outside of it is refused.
+    /// Extents that overlap this span are removed first; if one of them reaches outside of it, the store is `Malformed`, for
+    /// extents are never cut. An empty span overlaps nothing.
     pub clear: Span,
     /// What is placed instead.
     pub put: Vec<NewExtent>,
@@ -594,7 +617,7 @@ pub struct Store {
     pub first_root: Option<Vec<u8>>,
     /// The time now.
     pub now: Timestamp,
-    /// When the upload ends if nothing more arrives.
+    /// When the upload ends if nothing more arrives; an earlier time than it has changes nothing.
     pub expires: Timestamp,
 }
 
@@ -624,7 +647,7 @@ pub struct Publish {
 /// Where the bytes of a content to be published are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// In an open upload, which is done thereby.
+    /// In an open upload into the same space, which is done thereby. Its path may be another.
     Upload {
         /// Which one.
         id: UploadId,
@@ -637,7 +660,7 @@ pub enum Source {
     Extents(Vec<NewExtent>),
     /// In the catalog itself, sealed.
     Inline(Vec<u8>),
-    /// In a live blob of the same fingerprint.
+    /// In a live blob of the same fingerprint and size; else `NotLive`.
     Known(BlobId),
 }
 

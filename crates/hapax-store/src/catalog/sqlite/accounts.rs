@@ -66,7 +66,7 @@ pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied
         .query_row([user.0], |found| Ok((found.get(0)?, found.get(1)?)))
         .optional()?
         .ok_or(Refusal::NotFound)?;
-    uploads::remove_all(db, user, now.steady)?;
+    uploads::remove_all(db, user, SpaceId(space), now.steady)?;
     entries::remove_below(db, SpaceId(space), EntryId(root), now)?;
     db.prepare_cached("DELETE FROM tokens WHERE user = ?1")?.execute([user.0])?;
     db.prepare_cached("DELETE FROM users WHERE id = ?1")?.execute([user.0])?;

@@ -35,6 +35,12 @@ const INVARIANTS: &[(&str, &str)] = &[
          WHERE covered <> (SELECT coalesce(sum(length), 0) FROM extents WHERE content = contents.id)",
     ),
     (
+        "the prefix of a content does not end at its first hole",
+        "SELECT 'content ' || c.id FROM contents c
+         WHERE c.prefix <> (SELECT coalesce(sum(length), 0) FROM extents WHERE content = c.id AND start < c.prefix)
+            OR EXISTS (SELECT 1 FROM extents WHERE content = c.id AND start = c.prefix)",
+    ),
+    (
         "a content has no owner, or more than one",
         "SELECT 'content ' || id FROM contents
          WHERE 1 <> (SELECT count(*) FROM blobs WHERE content = contents.id)
@@ -92,6 +98,16 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "an open upload has no content, or an ended one still has one",
         "SELECT 'upload ' || lower(hex(id)) FROM uploads WHERE (state = 0) <> (content IS NOT NULL)",
+    ),
+    (
+        "an upload has no user or no space",
+        "SELECT 'upload ' || lower(hex(id)) FROM uploads
+         WHERE user NOT IN (SELECT id FROM users) OR space NOT IN (SELECT id FROM spaces)",
+    ),
+    (
+        "a space has no owner or no root",
+        "SELECT 'space ' || name FROM spaces
+         WHERE owner NOT IN (SELECT id FROM users) OR root NOT IN (SELECT id FROM entries WHERE parent IS NULL)",
     ),
     (
         "an upload reaches behind its size",

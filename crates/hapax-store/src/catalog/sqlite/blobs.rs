@@ -21,7 +21,7 @@ pub(super) enum Fate {
 // ---------------------------------------------------------------- contents
 
 pub(super) fn new_content(db: &Connection) -> rusqlite::Result<ContentId> {
-    db.prepare_cached("INSERT INTO contents (version, covered) VALUES (0, 0)")?.execute([])?;
+    db.prepare_cached("INSERT INTO contents (version, covered, prefix) VALUES (0, 0, 0)")?.execute([])?;
     Ok(ContentId(db.last_insert_rowid()))
 }
 
@@ -49,6 +49,18 @@ pub(super) fn place(db: &Connection, content: ContentId, put: &[NewExtent]) -> R
         ])?;
         add_covered(db, content, row::length(extent.span.length()))?;
     }
+    extend_prefix(db, content)?;
+    Ok(())
+}
+
+/// Moves the end of the contiguous prefix over the extents that adjoin it. Each extent is passed once, so the cost of a
+/// content is linear in its extents however they arrive.
+fn extend_prefix(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
+    let mut adjoining = db.prepare_cached(
+        "UPDATE contents SET prefix = prefix + (SELECT length FROM extents WHERE content = ?1 AND start = prefix)
+         WHERE id = ?1 AND EXISTS (SELECT 1 FROM extents WHERE content = ?1 AND start = prefix)",
+    )?;
+    while adjoining.execute([content.0])? > 0 {}
     Ok(())
 }
 
@@ -56,16 +68,20 @@ fn hold_object(db: &Connection, extent: &NewExtent) -> Result<(), Stop> {
     let object = extent.object;
     let held = db
         .prepare_cached(
-            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND length = ?2",
+            "UPDATE objects SET state = 0, since = NULL WHERE id = ?1 AND state <> 2 AND dir = ?2 AND length = ?3",
         )?
-        .execute(params![&object.id.as_bytes()[..], row::length(extent.object_length)])?;
+        .execute(params![&object.id.as_bytes()[..], object.dir.get(), row::length(extent.object_length)])?;
     if held == 1 {
         return Ok(());
     }
-    let known =
-        db.prepare_cached("SELECT 1 FROM objects WHERE id = ?1")?.exists([&object.id.as_bytes()[..]])?;
-    if known {
-        return Err(Refusal::NotLive.into());
+    let is_doomed: Option<bool> = db
+        .prepare_cached("SELECT state = 2 FROM objects WHERE id = ?1")?
+        .query_row([&object.id.as_bytes()[..]], |found| found.get(0))
+        .optional()?;
+    match is_doomed {
+        Some(true) => return Err(Refusal::NotLive.into()),
+        Some(false) => return Err(Refusal::Malformed("an object is described in two ways").into()),
+        None => {}
     }
     let added = db
         .prepare_cached(
@@ -93,17 +109,34 @@ fn add_covered(db: &Connection, content: ContentId, bytes: i64) -> rusqlite::Res
     Ok(())
 }
 
-/// Removes the extents that overlap a span.
+/// Tells whether the extents hold every byte of a file of this size, and no more: they never overlap, so it is
+/// enough that they add up to the size and that none reaches behind it.
+pub(super) fn is_whole(db: &Connection, content: ContentId, size: Length) -> rusqlite::Result<bool> {
+    let (covered, end): (i64, i64) = db
+        .prepare_cached(
+            "SELECT c.covered, coalesce((SELECT start + length FROM extents
+                 WHERE content = c.id ORDER BY start DESC LIMIT 1), 0) FROM contents c WHERE c.id = ?1",
+        )?
+        .query_row([content.0], |found| Ok((found.get(0)?, found.get(1)?)))?;
+    Ok(covered == row::length(size) && end == covered)
+}
+
+/// Removes the extents that overlap a span, and returns them.
 ///
 /// # Errors
 /// `Malformed` if one of them reaches outside of it: extents are never cut.
-pub(super) fn clear(db: &Connection, content: ContentId, span: Span, fate: Fate) -> Result<(), Stop> {
+pub(super) fn clear(
+    db: &Connection,
+    content: ContentId,
+    span: Span,
+    fate: Fate,
+) -> Result<Vec<Extent>, Stop> {
     let found = extents(db, content, span, usize::MAX)?;
     if found.iter().any(|extent| !span.contains(extent.span)) {
         return Err(Refusal::Malformed("an extent reaches outside of what is cleared").into());
     }
     remove(db, content, &found, fate)?;
-    Ok(())
+    Ok(found)
 }
 
 /// Removes the given extents of a content, and gives up objects that nothing points to any more.
@@ -117,6 +150,8 @@ pub(super) fn remove(
     for extent in gone {
         delete.execute(params![content.0, row::offset(extent.span.start())])?;
         add_covered(db, content, -row::length(extent.span.length()))?;
+        db.prepare_cached("UPDATE contents SET prefix = min(prefix, ?2) WHERE id = ?1")?
+            .execute(params![content.0, row::offset(extent.span.start())])?;
         give_up_object(db, extent.object.id, fate)?;
     }
     Ok(())
@@ -154,40 +189,43 @@ pub(super) fn set_inline(db: &Connection, content: ContentId, sealed: &[u8]) -> 
     Ok(())
 }
 
+/// The first row may begin before the span: the last extent that starts at or before it.
+const EXTENTS: &str = "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
+     FROM extents e JOIN objects o ON o.id = e.object
+     WHERE e.content = ?1 AND e.start < ?3 AND e.start >= coalesce(
+         (SELECT max(start) FROM extents WHERE content = ?1 AND start <= ?2), ?2)
+       AND e.start + e.length > ?2
+     ORDER BY e.start LIMIT ?4";
+
 pub(super) fn extents(
     db: &Connection,
     content: ContentId,
     span: Span,
     limit: usize,
 ) -> rusqlite::Result<Vec<Extent>> {
-    // The first row may begin before the span: the last extent that starts at or before it.
-    db.prepare_cached(
-        "SELECT e.start, e.length, e.object, o.dir, o.length, e.object_start, e.value
-         FROM extents e JOIN objects o ON o.id = e.object
-         WHERE e.content = ?1 AND e.start < ?3 AND e.start >= coalesce(
-             (SELECT max(start) FROM extents WHERE content = ?1 AND start <= ?2), ?2)
-           AND e.start + e.length > ?2
-         ORDER BY e.start LIMIT ?4",
-    )?
-    .query_map(
-        params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
-        |found| {
-            Ok(Extent {
-                span: row::get_span(found, 0, 1)?,
-                object: ObjectName {
-                    id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
-                    dir: DirId::new(row::get_u32(found, 3)?),
-                },
-                object_length: row::get_length(found, 4)?,
-                object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
-                value: match found.get_ref(6)? {
-                    rusqlite::types::ValueRef::Null => None,
-                    _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
-                },
-            })
-        },
-    )?
-    .collect()
+    if span.is_empty() {
+        return Ok(Vec::new());
+    }
+    db.prepare_cached(EXTENTS)?
+        .query_map(
+            params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
+            |found| {
+                Ok(Extent {
+                    span: row::get_span(found, 0, 1)?,
+                    object: ObjectName {
+                        id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
+                        dir: DirId::new(row::get_u32(found, 3)?),
+                    },
+                    object_length: row::get_length(found, 4)?,
+                    object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
+                    value: match found.get_ref(6)? {
+                        rusqlite::types::ValueRef::Null => None,
+                        _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
+                    },
+                })
+            },
+        )?
+        .collect()
 }
 
 pub(super) fn inline(db: &Connection, content: ContentId) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -332,4 +370,51 @@ pub(super) fn list(db: &Connection, after: Option<BlobId>, limit: usize) -> rusq
     ))?
     .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| blob_from(found, 0))?
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::span::Offset;
+    use rusqlite::StatementStatus;
+
+    use super::super::schema;
+    use super::*;
+
+    /// A content of so many extents of ten bytes each, all in one object.
+    fn content_of(extents: i64) -> Connection {
+        let mut db = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut db).unwrap().unwrap();
+        db.execute_batch("INSERT INTO boots VALUES (1); INSERT INTO dirs VALUES (1, 1, 1);").unwrap();
+        db.execute("INSERT INTO objects VALUES (zeroblob(16), 1, 10, 0, NULL)", []).unwrap();
+        db.execute("INSERT INTO contents VALUES (1, 0, 0, 0)", []).unwrap();
+        db.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
+             INSERT INTO extents SELECT 1, 10 * i, 10, zeroblob(16), 0, NULL FROM n",
+            [extents],
+        )
+        .unwrap();
+        db
+    }
+
+    /// Reads the extents at a place, and returns how many steps of SQLite's machine that took.
+    #[track_caller]
+    fn steps(db: &Connection, start: u64, expected: &[u64]) -> i32 {
+        let span = Span::at(Offset::new(start), Length::new(10)).unwrap();
+        db.prepare_cached(EXTENTS).unwrap().reset_status(StatementStatus::VmStep);
+        let found = extents(db, ContentId(1), span, usize::MAX).unwrap();
+        let starts: Vec<_> = found.iter().map(|extent| extent.span.start().get()).collect();
+        assert_eq!(starts, expected);
+        db.prepare_cached(EXTENTS).unwrap().get_status(StatementStatus::VmStep)
+    }
+
+    #[test]
+    fn a_small_span_of_a_large_content_is_found_by_index() {
+        let (small, large) = (content_of(10), content_of(100_000));
+        let few = steps(&small, 45, &[40, 50]);
+        assert!(few > 0);
+        assert_eq!(steps(&large, 45, &[40, 50]), few);
+        assert_eq!(steps(&large, 500_005, &[500_000, 500_010]), few);
+        assert!(steps(&large, 999_995, &[999_990]) <= few);
+        assert!(steps(&large, 2_000_000, &[]) <= few);
+    }
 }

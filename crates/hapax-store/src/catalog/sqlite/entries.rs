@@ -92,15 +92,17 @@ fn walk(db: &Connection, space: SpaceId, path: &EntryPath) -> rusqlite::Result<O
 }
 
 /// Walks to a folder; a missing name is `NotFound`, a file on the way `NotAFolder`.
-fn folder(db: &Connection, space: SpaceId, path: &EntryPath) -> Result<Node, Stop> {
+fn folder(db: &Connection, space: SpaceId, path: &EntryPath) -> Result<(Node, Dated), Stop> {
     let mut node = root(db, space)?.ok_or(Refusal::NotFound)?;
+    let mut dated = Dated::default().below(&node);
     for name in path.names() {
         node = child(db, node.id, name)?.ok_or(Refusal::NotFound)?;
         if !node.is_folder() {
             return Err(Refusal::NotAFolder.into());
         }
+        dated = dated.below(&node);
     }
-    Ok(node)
+    Ok((node, dated))
 }
 
 /// Walks to a folder and makes what is missing; tells whether the last name is new.
@@ -109,8 +111,9 @@ fn folder_with_parents(
     space: SpaceId,
     path: &EntryPath,
     now: Moment,
-) -> Result<(Node, bool), Stop> {
+) -> Result<(Node, Dated, bool), Stop> {
     let mut node = root(db, space)?.ok_or(Refusal::NotFound)?;
+    let mut dated = Dated::default().below(&node);
     let mut created = false;
     for name in path.names() {
         let found = child(db, node.id, name)?;
@@ -122,8 +125,9 @@ fn folder_with_parents(
         if !node.is_folder() {
             return Err(Refusal::NotAFolder.into());
         }
+        dated = dated.below(&node);
     }
-    Ok((node, created))
+    Ok((node, dated, created))
 }
 
 fn entry_from(db: &Connection, space: SpaceId, node: &Node, dated: Dated) -> rusqlite::Result<Entry> {
@@ -203,7 +207,8 @@ fn long_path(db: &Connection, entry: i64) -> rusqlite::Result<String> {
 
 // ---------------------------------------------------------------- changing
 
-/// Tells whether a path that changes now may have shown another content in this very second.
+/// Tells whether a path that changes now may have shown another content in this very second. `replaced` is the date
+/// that was told of the path until now.
 fn is_weak(now: Moment, replaced: Option<Timestamp>, vacated: Option<i64>) -> bool {
     let second = row::int(now.wall.as_secs());
     replaced.is_some_and(|time| row::int(time.as_secs()) >= second)
@@ -247,9 +252,10 @@ pub(super) fn add_root(db: &Connection, space: SpaceId, now: Moment) -> rusqlite
     Ok(EntryId(db.last_insert_rowid()))
 }
 
-fn vacate(db: &Connection, parent: i64, now: Moment) -> rusqlite::Result<()> {
+/// Notes that a folder lost a name, of which `told` was the last date told.
+fn vacate(db: &Connection, parent: i64, told: Timestamp, now: Moment) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE entries SET vacated = max(coalesce(vacated, 0), ?2) WHERE id = ?1")?
-        .execute(params![parent, row::int(now.wall.as_secs())])?;
+        .execute(params![parent, row::int(now.wall.max(told).as_secs())])?;
     Ok(())
 }
 
@@ -262,7 +268,7 @@ fn expect(found: Option<&Node>, expect: Expect) -> Result<(), Refusal> {
 }
 
 pub(super) fn make_folder(db: &Connection, space: SpaceId, path: &EntryPath, now: Moment) -> Applied {
-    let (node, created) = folder_with_parents(db, space, path, now)?;
+    let (node, _, created) = folder_with_parents(db, space, path, now)?;
     Ok(Outcome::Entry { id: EntryId(node.id), created })
 }
 
@@ -278,7 +284,7 @@ pub(super) fn move_entry(
     else {
         return Err(Refusal::Malformed("the root of a space cannot be moved or replaced").into());
     };
-    let source_folder = folder(db, space, &from_parent)?;
+    let (source_folder, source_dated) = folder(db, space, &from_parent)?;
     let source = child(db, source_folder.id, from_name)?.ok_or(Refusal::NotFound)?;
     if from == to {
         return Ok(Outcome::Entry { id: EntryId(source.id), created: false });
@@ -286,7 +292,7 @@ pub(super) fn move_entry(
     if source.is_folder() && to.starts_with(from) {
         return Err(Refusal::IntoItself.into());
     }
-    let target_folder = folder(db, space, &to_parent)?;
+    let (target_folder, target_dated) = folder(db, space, &to_parent)?;
     let replaced = child(db, target_folder.id, to_name)?;
     if let Some(target) = &replaced {
         if !overwrite || target.is_folder() || source.is_folder() {
@@ -294,14 +300,16 @@ pub(super) fn move_entry(
         }
         remove_node(db, space, target, now)?;
     }
-    let weak = is_weak(now, replaced.as_ref().map(|node| node.modified), target_folder.vacated);
+    let replaced = replaced.map(|node| target_dated.below(&node).modified);
+    let weak = is_weak(now, replaced, target_folder.vacated);
+    let modified = replaced.map_or(now.wall, |told| told.max(now.wall));
     db.prepare_cached(
         "UPDATE entries SET parent = ?2, name = ?3, version = version + 1, modified = ?4, weak = ?5 WHERE id = ?1",
     )?
-    .execute(params![source.id, target_folder.id, to_name.as_str(), row::time(now.wall), weak])?;
-    vacate(db, source_folder.id, now)?;
-    if replaced.is_some() {
-        vacate(db, target_folder.id, now)?;
+    .execute(params![source.id, target_folder.id, to_name.as_str(), row::time(modified), weak])?;
+    vacate(db, source_folder.id, source_dated.below(&source).modified, now)?;
+    if let Some(told) = replaced {
+        vacate(db, target_folder.id, told, now)?;
     }
     Ok(Outcome::Entry { id: EntryId(source.id), created: false })
 }
@@ -317,14 +325,14 @@ pub(super) fn remove(
     let Some((parent, name)) = path.split_last() else {
         return Err(Refusal::Malformed("the root of a space cannot be removed").into());
     };
-    let folder = folder(db, space, &parent)?;
+    let (folder, dated) = folder(db, space, &parent)?;
     let node = child(db, folder.id, name)?.ok_or(Refusal::NotFound)?;
     expect(Some(&node), expected)?;
     if node.is_folder() && !recursive && has_children(db, node.id)? {
         return Err(Refusal::NotEmpty.into());
     }
-    remove_tree(db, space, &node, now)?;
-    vacate(db, folder.id, now)?;
+    let told = remove_tree(db, space, &node, now)?.max(dated.modified);
+    vacate(db, folder.id, told, now)?;
     Ok(Outcome::Done)
 }
 
@@ -332,13 +340,13 @@ fn has_children(db: &Connection, folder: i64) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM entries WHERE parent = ?1 LIMIT 1")?.exists([folder])
 }
 
-/// Removes an entry and all below it, deepest first.
+/// Removes an entry and all below it, deepest first. Returns the latest time of all.
 pub(super) fn remove_below(
     db: &Connection,
     space: SpaceId,
     top: EntryId,
     now: Moment,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Timestamp> {
     let nodes = db
         .prepare_cached(&format!(
             "WITH RECURSIVE below (entry, depth) AS (
@@ -349,15 +357,16 @@ pub(super) fn remove_below(
         ))?
         .query_map([top.0], Node::read)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    nodes.iter().try_for_each(|node| remove_node(db, space, node, now))
+    nodes.iter().try_for_each(|node| remove_node(db, space, node, now))?;
+    Ok(nodes.iter().map(|node| node.modified).max().unwrap_or_default())
 }
 
-fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
+fn remove_tree(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<Timestamp> {
     if node.is_folder() {
-        remove_below(db, space, EntryId(node.id), now)
-    } else {
-        remove_node(db, space, node, now)
+        return remove_below(db, space, EntryId(node.id), now);
     }
+    remove_node(db, space, node, now)?;
+    Ok(node.modified)
 }
 
 fn remove_node(db: &Connection, space: SpaceId, node: &Node, now: Moment) -> rusqlite::Result<()> {
@@ -381,7 +390,10 @@ pub(super) fn set_meta(
     mtime: Option<i64>,
     executable: Option<bool>,
 ) -> Applied {
-    let (node, _) = walk(db, space, path)?.ok_or(Refusal::NotFound)?;
+    let Some((parent, name)) = path.split_last() else {
+        return Err(Refusal::IsAFolder.into());
+    };
+    let node = child(db, folder(db, space, &parent)?.0.id, name)?.ok_or(Refusal::NotFound)?;
     if node.is_folder() {
         return Err(Refusal::IsAFolder.into());
     }
@@ -409,7 +421,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     let Some((parent, name)) = publish.path.split_last() else {
         return Err(Refusal::IsAFolder.into());
     };
-    let (folder, _) = folder_with_parents(db, publish.space, &parent, publish.now)?;
+    let (folder, dated, _) = folder_with_parents(db, publish.space, &parent, publish.now)?;
     let target = child(db, folder.id, name)?;
     if target.as_ref().is_some_and(Node::is_folder) {
         return Err(Refusal::IsAFolder.into());
@@ -421,11 +433,14 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         Some(old) => row::length(size_of(db, old)?),
         None => 0,
     };
+    let was = spaces::filled(db, publish.space)?;
     spaces::add_used(db, publish.space, row::length(publish.size) - freed)?;
-    spaces::check_used(db, publish.space)?;
 
     let (entry, version) = if let Some(node) = &target {
-        replace(db, node, &folder, &settled, publish)?
+        let told = dated.below(node).modified;
+        let weak = is_weak(publish.now, Some(told), folder.vacated);
+        let dated = Dated { modified: publish.now.wall.max(told), weak };
+        replace(db, node, dated, &settled, publish)?
     } else {
         let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
         (node.id, node.version)
@@ -434,6 +449,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     if let Source::Upload { id, .. } = &publish.source {
         uploads::finish(db, *id, publish, version, replaced)?;
     }
+    spaces::check_quota(db, publish.space, was)?;
     Ok(Outcome::Published {
         entry: EntryId(entry),
         version,
@@ -446,27 +462,26 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
 fn replace(
     db: &Connection,
     node: &Node,
-    folder: &Node,
+    dated: Dated,
     settled: &Settled,
     publish: &Publish,
 ) -> rusqlite::Result<(i64, u64)> {
-    let (now, meta) = (publish.now, &publish.meta);
-    let weak = is_weak(now, Some(node.modified), folder.vacated);
+    let meta = &publish.meta;
     db.prepare_cached(
         "UPDATE entries SET version = version + 1, modified = ?2, weak = ?3, blob = ?4, mtime = ?5, executable = ?6,
              media_type = ?7 WHERE id = ?1",
     )?
     .execute(params![
         node.id,
-        row::time(now.wall),
-        weak,
+        row::time(dated.modified),
+        dated.weak,
         settled.blob.0,
         meta.mtime,
         meta.executable,
         meta.media_type
     ])?;
     if let Some(old) = node.blob {
-        blobs::release(db, old, now.steady)?;
+        blobs::release(db, old, publish.now.steady)?;
     }
     Ok((node.id, node.version + 1))
 }
@@ -489,7 +504,7 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
         Source::Extents(put) => {
             let content = blobs::new_content(db)?;
             blobs::place(db, content, put)?;
-            if covered(db, content)? != publish.size {
+            if !blobs::is_whole(db, content, publish.size)? {
                 return Err(Refusal::Incomplete.into());
             }
             Some(content)
@@ -502,6 +517,9 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
         Source::Inline(_) | Source::Known(_) => None,
     };
     match (held, content) {
+        (Some(held), _) if held.size != publish.size => {
+            Err(Refusal::Malformed("one identity has two sizes").into())
+        }
         (Some(held), content) => {
             blobs::revive(db, held.id)?;
             if let Some(content) = content {
@@ -528,13 +546,13 @@ fn take_upload(
     if upload.content_version != content_version {
         return Err(Refusal::Superseded.into());
     }
-    if upload.covered != publish.size || upload.size.is_some_and(|size| size != publish.size) {
+    if upload.space != publish.space {
+        return Err(Refusal::Malformed("the upload is another space's").into());
+    }
+    if upload.size.is_some_and(|size| size != publish.size)
+        || !blobs::is_whole(db, upload.content, publish.size)?
+    {
         return Err(Refusal::Incomplete.into());
     }
     Ok(upload.content)
-}
-
-fn covered(db: &Connection, content: super::super::ContentId) -> rusqlite::Result<Length> {
-    db.prepare_cached("SELECT covered FROM contents WHERE id = ?1")?
-        .query_row([content.0], |found| row::get_length(found, 0))
 }

@@ -55,21 +55,20 @@ pub(super) fn add_reserved(db: &Connection, space: SpaceId, bytes: i64) -> rusql
     Ok(())
 }
 
-/// Refuses if the files of a space passed its quota.
-pub(super) fn check_used(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get())
+/// Returns what lies in a space or is promised.
+pub(super) fn filled(db: &Connection, space: SpaceId) -> Result<Length, Stop> {
+    Ok(sum(&find(db, space)?.ok_or(Refusal::NotFound)?))
 }
 
-/// Refuses if the files and promises of a space passed its quota.
-pub(super) fn check_reserved(db: &Connection, space: SpaceId) -> Result<(), Stop> {
-    check(db, space, |space| space.used.get().saturating_add(space.reserved.get()))
-}
-
-fn check(db: &Connection, space: SpaceId, taken: impl Fn(&Space) -> u64) -> Result<(), Stop> {
+/// Refuses a change that has been made, if it filled the space further, and past its quota. `was` is what was `filled` before.
+pub(super) fn check_quota(db: &Connection, space: SpaceId, was: Length) -> Result<(), Stop> {
     let space = find(db, space)?.ok_or(Refusal::NotFound)?;
-    let used = taken(&space);
     match space.quota {
-        Some(limit) if used > limit.get() => Err(Refusal::Quota { limit, used: Length::new(used) }.into()),
+        Some(limit) if sum(&space) > limit.max(was) => Err(Refusal::Quota { limit, used: was }.into()),
         _ => Ok(()),
     }
+}
+
+fn sum(space: &Space) -> Length {
+    space.used.checked_add(space.reserved).expect("no space holds 2^64 bytes")
 }

@@ -20,7 +20,7 @@ const RESERVE_STEP: u64 = 64 << 20;
 
 const COLUMNS: &str = "u.id, u.user, u.key, u.space, u.path, u.size, u.mtime, u.executable, u.media_type, \
      u.precondition, u.digests, u.state, u.generation, u.content, c.version, c.covered, u.first_root, u.created, \
-     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity";
+     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity, c.prefix";
 const TABLES: &str = "uploads u LEFT JOIN contents c ON c.id = u.content";
 
 fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -50,6 +50,7 @@ fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
         content: ContentId(found.get::<_, Option<i64>>(13)?.unwrap_or(0)),
         content_version: found.get::<_, Option<i64>>(14)?.map_or(Ok(0), |_| row::get_u64(found, 14))?,
         covered: row::get_length_opt(found, 15)?.unwrap_or_default(),
+        prefix: row::get_length_opt(found, 23)?.unwrap_or_default().end(),
         first_root: found.get(16)?,
         created: row::get_time(found, 17)?,
         expires: row::get_time(found, 18)?,
@@ -132,6 +133,13 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
             return Ok(Outcome::Upload { id, created: false });
         }
     }
+    if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user.0])? {
+        return Err(Refusal::NotFound.into());
+    }
+    let was = spaces::filled(db, new.space)?;
+    if db.prepare_cached("SELECT 1 FROM uploads WHERE id = ?1")?.exists([&new.id.0[..]])? {
+        return Err(Refusal::Exists.into());
+    }
     let open: u32 = db
         .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0")?
         .query_row([new.user.0], |found| row::get_u32(found, 0))?;
@@ -140,7 +148,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     }
     let reserved = new.size.unwrap_or_default();
     spaces::add_reserved(db, new.space, row::length(reserved))?;
-    spaces::check_reserved(db, new.space)?;
+    spaces::check_quota(db, new.space, was)?;
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
@@ -169,25 +177,50 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
 
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
     let upload = open(db, store.upload, store.generation)?;
-    let epoch = lane(db, store.upload, store.lane)?.map_or(0, |lane| lane.epoch);
-    if store.epoch < epoch {
+    let before = lane(db, store.upload, store.lane)?;
+    if before.as_ref().is_some_and(|lane| store.epoch < lane.epoch) {
         return Err(Refusal::Superseded.into());
     }
-    let end = upload.size.map_or(Offset::new(hapax_proto::span::SIZE_MAX), Length::end);
-    if store.put.iter().any(|extent| extent.span.end() > end) {
-        return Err(Refusal::Malformed("an extent behind the end of the upload").into());
-    }
-    blobs::clear(db, upload.content, store.clear, Fate::Drop(store.now))?;
+    check_fit(store, upload.size)?;
+    let cleared = blobs::clear(db, upload.content, store.clear, Fate::Drop(store.now))?;
     blobs::place(db, upload.content, &store.put)?;
     raise_version(db, upload.content)?;
     save_lane(db, store)?;
-    if let Some(root) = &store.first_root {
-        set_first_root(db, store.upload, Some(root))?;
+    let open = before.and_then(|lane| lane.open);
+    let touched = cleared.iter().map(|extent| extent.span).chain(store.put.iter().map(|extent| extent.span));
+    let touches_first = store.first_root.is_some()
+        || touched.map(Span::start).any(is_in_first)
+        || open.iter().chain(&store.open).any(|open| open.part == PartNumber::FIRST);
+    if touches_first {
+        set_first_root(db, store.upload, store.first_root.as_deref())?;
     }
     db.prepare_cached("UPDATE uploads SET expires = max(expires, ?2) WHERE id = ?1")?
         .execute(params![&store.upload.0[..], row::time(store.expires)])?;
     reserve(db, store.upload)?;
     Ok(Outcome::Done)
+}
+
+/// Refuses what reaches behind the end of the upload, and an open part that is no prefix or not this lane's.
+fn check_fit(store: &Store, size: Option<Length>) -> Result<(), Refusal> {
+    let end = size.map_or(Offset::new(hapax_proto::span::SIZE_MAX), Length::end);
+    if store.put.iter().any(|extent| extent.span.end() > end) {
+        return Err(Refusal::Malformed("an extent behind the end of the upload"));
+    }
+    let Some(open) = &store.open else { return Ok(()) };
+    let is_foreign = matches!(store.lane, LaneId::Part(part) if part != open.part);
+    if is_foreign || open.tail > open.have || end_of(open).is_none_or(|open| open > end) {
+        return Err(Refusal::Malformed("an open part that cannot be"));
+    }
+    Ok(())
+}
+
+/// Returns the offset behind what an open part has.
+fn end_of(open: &OpenPart) -> Option<Offset> {
+    open.part.start().checked_add(open.have)
+}
+
+fn is_in_first(offset: Offset) -> bool {
+    PartNumber::holding(offset) == Some(PartNumber::FIRST)
 }
 
 fn raise_version(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
@@ -237,8 +270,9 @@ fn reserve(db: &Connection, id: UploadId) -> Result<(), Stop> {
     }
     db.prepare_cached("UPDATE uploads SET reserved = ?2 WHERE id = ?1")?
         .execute(params![&id.0[..], wanted])?;
+    let was = spaces::filled(db, space)?;
     spaces::add_reserved(db, space, wanted - old)?;
-    if wanted > old { spaces::check_reserved(db, space) } else { Ok(()) }
+    spaces::check_quota(db, space, was)
 }
 
 pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
@@ -246,11 +280,16 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
         return Err(Refusal::Malformed("not a resize").into());
     };
     let upload = open(db, *id, *generation)?;
+    if *keep > size.end() {
+        return Err(Refusal::Malformed("more is kept than the new size holds").into());
+    }
     let behind = Span::new(*keep, blobs::whole().end()).unwrap_or_default();
     let gone = blobs::extents(db, upload.content, behind, usize::MAX)?;
     blobs::remove(db, upload.content, &gone, Fate::Drop(*now))?;
-    drop_lanes_behind(db, *id, *keep)?;
-    if gone.iter().any(|extent| extent.span.start() == Offset::ZERO) {
+    let dropped = drop_lanes_behind(db, *id, *keep)?;
+    let touches_first =
+        gone.iter().any(|extent| is_in_first(extent.span.start())) || dropped.contains(&PartNumber::FIRST);
+    if touches_first {
         set_first_root(db, *id, None)?;
     }
     raise_version(db, upload.content)?;
@@ -260,17 +299,19 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
     Ok(Outcome::Done)
 }
 
-fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlite::Result<()> {
+/// Drops the open parts that reach behind an offset, and returns which they were.
+fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlite::Result<Vec<PartNumber>> {
+    let mut dropped = Vec::new();
     for lane in open_lanes(db, upload)? {
-        let end = lane.open.as_ref().and_then(|open| open.part.start().checked_add(open.have));
-        if end.is_some_and(|end| end > keep) {
+        if let Some(open) = lane.open.filter(|open| end_of(open).is_some_and(|end| end > keep)) {
+            dropped.push(open.part);
             db.prepare_cached(
                 "UPDATE lanes SET part = NULL, have = NULL, tail = NULL, sealed = NULL WHERE upload = ?1 AND lane = ?2",
             )?
             .execute(params![&upload.0[..], row::lane(lane.id)])?;
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 // ---------------------------------------------------------------- ending
@@ -354,13 +395,22 @@ pub(super) fn forget(db: &Connection, before: Timestamp, limit: usize) -> Applie
     Ok(Outcome::Count(forgotten))
 }
 
-/// Ends and forgets everything a user uploaded or was uploading.
-pub(super) fn remove_all(db: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<()> {
-    for upload in list(db, user, None, usize::MAX)? {
-        if upload.state == State::Open {
-            give_up(db, &upload, State::Cancelled, now)?;
-        }
+/// Ends and forgets everything a user uploaded or was uploading, and what anybody uploads into the user's space.
+pub(super) fn remove_all(
+    db: &Connection,
+    user: UserId,
+    space: SpaceId,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let open = db
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM {TABLES} WHERE (u.user = ?1 OR u.space = ?2) AND u.state = 0"
+        ))?
+        .query_map([user.0, space.0], upload_from)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for upload in &open {
+        give_up(db, upload, State::Cancelled, now)?;
     }
-    db.prepare_cached("DELETE FROM uploads WHERE user = ?1")?.execute([user.0])?;
+    db.prepare_cached("DELETE FROM uploads WHERE user = ?1 OR space = ?2")?.execute([user.0, space.0])?;
     Ok(())
 }

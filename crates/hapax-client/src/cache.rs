@@ -1,0 +1,224 @@
+//! Digests of known local files. Owns one SQLite file that several processes use at once; never reads the files
+//! themselves. What it says is a hint worth a hash: it is asked with the facts of the file as they are now, and it
+//! was told facts that had settled, so what it answers is as true as the file system's clock.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hapax_proto::digest::FileHash;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::TransferError;
+use crate::source::{Facts, Stamp};
+use crate::tasks::blocking;
+
+/// The layout of the file. One of another layout is emptied: nothing in it cannot be computed again.
+const VERSION: i64 = 1;
+
+/// How long one process waits for another one's write.
+const BUSY: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = "
+    BEGIN IMMEDIATE;
+    DROP TABLE IF EXISTS digests;
+    CREATE TABLE digests (
+        path BLOB PRIMARY KEY,
+        size INTEGER NOT NULL,
+        modified_s INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
+        changed_s INTEGER NOT NULL, changed_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL, device INTEGER NOT NULL,
+        blake3 BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 1;
+    COMMIT;";
+
+/// The digests of local files, by path. Clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    connection: Arc<Mutex<Connection>>,
+    path: Arc<Path>,
+}
+
+impl Cache {
+    /// Opens the cache, or makes one.
+    pub async fn open(path: &Path) -> Result<Self, TransferError> {
+        let path: Arc<Path> = path.into();
+        blocking(move || {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)
+                    .map_err(|error| TransferError::io("create", folder, error))?;
+            }
+            let connection =
+                connect(&path).map_err(|source| TransferError::Cache { path: path.to_path_buf(), source })?;
+            Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
+        })
+        .await
+    }
+
+    /// Returns the hash of the file that has these facts now, if it was told.
+    pub async fn lookup(&self, path: &Path, facts: &Facts) -> Result<Option<FileHash>, TransferError> {
+        let (path, facts) = (path.to_owned(), *facts);
+        self.with(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT blake3 FROM digests WHERE path = ?1 AND size = ?2 AND modified_s = ?3 AND modified_ns = ?4
+                 AND changed_s = ?5 AND changed_ns = ?6 AND inode = ?7 AND device = ?8",
+            )?;
+            let row = Row::of(&path, &facts);
+            let found = statement.query_row(
+                params![row.path, row.size, row.modified.0, row.modified.1, row.changed.0, row.changed.1, row.inode, row.device],
+                |found| found.get::<_, [u8; 32]>(0),
+            );
+            Ok(found.optional()?.map(FileHash::new))
+        })
+        .await
+    }
+
+    /// Remembers the hash of a file whose facts were the same before and after it was hashed, from `begun` on.
+    /// Facts that had not settled then are not remembered.
+    pub async fn store(
+        &self,
+        path: &Path,
+        facts: &Facts,
+        begun: Stamp,
+        blake3: FileHash,
+    ) -> Result<(), TransferError> {
+        if !facts.settled_at(begun) {
+            return Ok(());
+        }
+        let (path, facts) = (path.to_owned(), *facts);
+        self.with(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "INSERT OR REPLACE INTO digests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?;
+            let row = Row::of(&path, &facts);
+            let (modified, changed) = (row.modified, row.changed);
+            statement.execute(params![
+                row.path,
+                row.size,
+                modified.0,
+                modified.1,
+                changed.0,
+                changed.1,
+                row.inode,
+                row.device,
+                blake3.as_bytes()
+            ])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let connection = Arc::clone(&self.connection);
+        let done = blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner))).await;
+        done.map_err(|source| TransferError::Cache { path: PathBuf::from(&*self.path), source })
+    }
+}
+
+/// The facts as SQLite keeps them: its integers are signed.
+struct Row<'a> {
+    path: &'a [u8],
+    size: i64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+    inode: i64,
+    device: i64,
+}
+
+impl<'a> Row<'a> {
+    fn of(path: &'a Path, facts: &Facts) -> Self {
+        Self {
+            path: path.as_os_str().as_bytes(),
+            size: facts.size().get().cast_signed(),
+            modified: (facts.modified.seconds, facts.modified.nanos),
+            changed: (facts.changed.seconds, facts.changed.nanos),
+            inode: facts.inode.cast_signed(),
+            device: facts.device.cast_signed(),
+        }
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A power cut may lose the newest rows, not the file.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        connection.execute_batch(SCHEMA)?;
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::span::Length;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        let stamp = Stamp { seconds: 100, nanos: 5 };
+        Facts {
+            size: Length::new(7).into(),
+            modified: stamp,
+            changed: stamp,
+            inode: u64::MAX,
+            device: 3,
+            executable: false,
+        }
+    }
+
+    const LATER: Stamp = Stamp { seconds: 200, nanos: 0 };
+
+    #[tokio::test]
+    async fn a_digest_is_found_by_exactly_the_facts_it_was_stored_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache.db")).await.unwrap();
+        let (path, hash) = (Path::new("/a"), FileHash::of(b"a"));
+        cache.store(path, &facts(), LATER, hash).await.unwrap();
+        assert_eq!(cache.lookup(path, &facts()).await.unwrap(), Some(hash));
+        assert_eq!(cache.lookup(Path::new("/b"), &facts()).await.unwrap(), None);
+        let stamp = Stamp { seconds: 100, nanos: 6 };
+        let others = [
+            Facts { size: Length::new(8).into(), ..facts() },
+            Facts { modified: stamp, ..facts() },
+            Facts { changed: stamp, ..facts() },
+            Facts { inode: 1, ..facts() },
+            Facts { device: 1, ..facts() },
+        ];
+        for other in others {
+            assert_eq!(cache.lookup(path, &other).await.unwrap(), None, "{other:?}");
+        }
+        // The executable bit is no part of a file's content.
+        assert_eq!(cache.lookup(path, &Facts { executable: true, ..facts() }).await.unwrap(), Some(hash));
+    }
+
+    #[tokio::test]
+    async fn facts_that_had_not_settled_are_not_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&folder.path().join("cache.db")).await.unwrap();
+        let early = Stamp { seconds: 102, nanos: 4 };
+        cache.store(Path::new("/a"), &facts(), early, FileHash::of(b"a")).await.unwrap();
+        assert_eq!(cache.lookup(Path::new("/a"), &facts()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn processes_share_the_file_and_another_layout_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cache.db");
+        let (ours, theirs) = (Cache::open(&file).await.unwrap(), Cache::open(&file).await.unwrap());
+        ours.store(Path::new("/a"), &facts(), LATER, FileHash::of(b"a")).await.unwrap();
+        theirs.store(Path::new("/a"), &facts(), LATER, FileHash::of(b"b")).await.unwrap();
+        assert_eq!(ours.lookup(Path::new("/a"), &facts()).await.unwrap(), Some(FileHash::of(b"b")));
+        drop((ours, theirs));
+        Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let cache = Cache::open(&file).await.unwrap();
+        assert_eq!(cache.lookup(Path::new("/a"), &facts()).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! Instant upload: content that the server already has for this user is linked instead of sent. Owns when a claim
+//! is worth its round trip and what its answers mean; never sends content, and never fails a transfer that could
+//! go on by sending.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hapax_proto::dialect::native::{
+    ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition,
+};
+use hapax_proto::digest::{Algorithm, FileHash, Identity};
+use hapax_proto::problem::{Advice, Kind, Problem};
+use hapax_proto::span::Length;
+use http::StatusCode;
+
+use crate::api::RemotePath;
+use crate::attempt::repeat;
+use crate::client::{Client, absolute};
+use crate::error::TransferError;
+use crate::progress::{Event, Progress};
+use crate::source::{Facts, Source, Stamp};
+
+/// The smallest content that is claimed: sending less costs no more than asking.
+pub const CLAIM_MIN: Length = Length::new(64 * 1024);
+
+/// The most items of one request that the protocol allows.
+const ITEMS_MAX: usize = 10_000;
+
+/// Where content should appear, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The remote path.
+    pub path: RemotePath,
+    /// What must hold there.
+    pub precondition: Option<Precondition>,
+}
+
+/// A local file that may be linked without being read.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The local file.
+    pub source: PathBuf,
+    /// Where it should appear.
+    pub target: Target,
+}
+
+/// Links every file whose hash the cache knows and whose content the server has; the others, `None`, must be put.
+///
+/// No file is read, and a tree that did not change costs one request for every ten thousand files.
+pub async fn claim_known(
+    client: &Client,
+    files: &[Known],
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Option<Completed>>, TransferError> {
+    let mut items = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        // A file that cannot be opened fails where it is put, by its own name.
+        let Ok((_, facts)) = Source::open(&file.source).await else { continue };
+        if let Some(blake3) = cached(client, &absolute(&file.source)?, &facts).await {
+            items.push((index, item(&file.target, &facts, blake3)));
+        }
+    }
+    let mut linked = vec![None; files.len()];
+    for items in items.chunks(ITEMS_MAX) {
+        let claims = Claims { items: items.iter().map(|(_, item)| item.clone()).collect() };
+        let Some(results) = ask(client, &claims, progress).await? else { continue };
+        for ((index, _), result) in items.iter().zip(results) {
+            if let ClaimResult::Linked(completed) = result {
+                linked[*index] = Some(completed);
+            }
+        }
+    }
+    Ok(linked)
+}
+
+/// Claims one content; `None` means that it must be sent.
+///
+/// # Errors
+/// What would be refused just the same after everything was sent: a name that is taken, a quota that is used up.
+pub(crate) async fn claim(
+    client: &Client,
+    target: &Target,
+    (facts, blake3): (&Facts, FileHash),
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Completed>, TransferError> {
+    let claims = Claims { items: vec![item(target, facts, blake3)] };
+    match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
+        Some(ClaimResult::Linked(completed)) => {
+            progress.event(Event::Instant);
+            Ok(Some(completed))
+        }
+        Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
+            Some(kind) if kind.advice() == Advice::GiveUp => {
+                let refused = refused(target, kind);
+                unless_there(client, target, Identity { blake3, size: facts.size() }, refused).await.map(Some)
+            }
+            _ => Ok(None),
+        },
+        Some(ClaimResult::Upload) | None => Ok(None),
+    }
+}
+
+/// Returns what the cache says of a file; a cache that fails says nothing.
+pub(crate) async fn cached(client: &Client, path: &std::path::Path, facts: &Facts) -> Option<FileHash> {
+    let found = client.cache.as_ref()?.lookup(path, facts).await;
+    found.inspect_err(|error| tracing::debug!(%error, "the digest cache does not answer")).ok()?
+}
+
+/// Tells the cache what a file hashed to; a cache that fails is done without.
+pub(crate) async fn remember(
+    client: &Client,
+    path: &std::path::Path,
+    (facts, begun): (&Facts, Stamp),
+    blake3: FileHash,
+) {
+    if let Some(cache) = &client.cache
+        && let Err(error) = cache.store(path, facts, begun, blake3).await
+    {
+        tracing::debug!(%error, "the digest cache does not take a digest");
+    }
+}
+
+/// Turns a refusal into a success if the target holds the very content already: then an earlier request succeeded
+/// whose answer was lost, or there was nothing to do in the first place.
+pub(crate) async fn unless_there(
+    client: &Client,
+    target: &Target,
+    ours: Identity,
+    refusal: TransferError,
+) -> Result<Completed, TransferError> {
+    if !matches!(refusal.problem(), Some(Kind::PreconditionFailed | Kind::Exists)) {
+        return Err(refusal);
+    }
+    match client.api.stat(&target.path).await {
+        Ok(EntryInfo { path, etag: Some(etag), size: Some(size), blake3: Some(blake3), version, .. })
+            if blake3 == ours.blake3 && size == ours.size.get() =>
+        {
+            Ok(Completed { path, etag, size, blake3, version, replaced: false })
+        }
+        _ => Err(refusal),
+    }
+}
+
+/// Asks; `None` if this server does not answer claims in a way that is understood. A claim only saves work.
+async fn ask(
+    client: &Client,
+    claims: &Claims,
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Vec<ClaimResult>>, TransferError> {
+    match repeat(&client.policy, progress, || client.api.claim(claims)).await {
+        Ok(answer) => Ok(Some(answer.results)),
+        Err(error @ TransferError::Disconnected { .. }) => Err(error),
+        Err(error) if matches!(error.problem(), Some(Kind::Unauthenticated | Kind::Forbidden)) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the claim is not answered");
+            Ok(None)
+        }
+    }
+}
+
+fn item(target: &Target, facts: &Facts, blake3: FileHash) -> ClaimItem {
+    ClaimItem {
+        path: target.path.to_string(),
+        size: facts.size().get(),
+        digest: Some(ClaimDigest { alg: Algorithm::Blake3.key().to_owned(), value: blake3.to_string() }),
+        mtime: facts.modified.to_rfc3339(),
+        executable: facts.executable,
+        precondition: target.precondition.clone(),
+    }
+}
+
+fn refusal(name: &str, status: u16) -> Option<Kind> {
+    Kind::find(name, StatusCode::from_u16(status).ok()?)
+}
+
+fn refused(target: &Target, kind: Kind) -> TransferError {
+    let doing = format!("claim {}", target.path);
+    TransferError::Refused { doing, problem: Box::new(Problem::new(kind)), retry_after: None }
+}

@@ -1,0 +1,398 @@
+//! Local files that are sent. Owns what a file *is* at a moment (its facts), reading it at offsets and hashing its
+//! parts, all on blocking threads in pieces of [`PIECE`]; never decides what is sent, and never holds a part.
+//!
+//! A file has no version number. So a version is told by facts that a writer cannot help changing, and they are
+//! believed only once they are old enough: clocks of file systems tick as coarsely as every two seconds (FAT), and
+//! a write in the tick in which the facts were taken changes none of them.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hapax_proto::digest::FileHash;
+use hapax_proto::span::{Length, Span};
+use hapax_proto::tree::{PartHasher, PartNumber};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::error::TransferError;
+use crate::tasks::blocking;
+
+/// How much is read, hashed or written in one go on a blocking thread.
+pub const PIECE: usize = 256 * 1024;
+
+/// How many pieces wait between the reading thread and the line.
+const PIECES_AHEAD: usize = 2;
+
+/// How old a file's times must be for its facts to tell its version: the coarsest tick there is.
+const TICK_MAX: Duration = Duration::from_secs(2);
+
+/// How old they must be while this process watches the file: a file system that keeps fractions of a second takes
+/// them from the system's clock, which ticks at least this often.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A moment of the wall clock, as exact as file systems are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Seconds since 1970, negative before.
+    pub seconds: i64,
+    /// Nanoseconds on top of them.
+    pub nanos: u32,
+}
+
+impl Stamp {
+    /// Returns the present moment; the start of 1970 if the clock stands before it.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+    }
+
+    /// Returns the moment in RFC 3339, or `None` outside the years 1970 to 9999.
+    pub fn to_rfc3339(self) -> Option<String> {
+        let since = Duration::new(u64::try_from(self.seconds).ok()?, self.nanos);
+        let time = UNIX_EPOCH.checked_add(since)?;
+        (self.seconds < YEAR_10000).then(|| humantime::format_rfc3339_nanos(time).to_string())
+    }
+
+    fn checked_add(self, duration: Duration) -> Option<Self> {
+        let nanos = u64::from(self.nanos) + u64::from(duration.subsec_nanos());
+        let carry = i64::from(nanos >= 1_000_000_000);
+        let seconds = self.seconds.checked_add_unsigned(duration.as_secs())?.checked_add(carry)?;
+        Some(Self { seconds, nanos: u32::try_from(nanos % 1_000_000_000).ok()? })
+    }
+}
+
+/// The first second that RFC 3339 cannot write.
+const YEAR_10000: i64 = 253_402_300_800;
+
+/// What a file is at a moment, as far as the file system tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its size.
+    pub size: Length64,
+    /// When its content was last modified; any program can set it.
+    pub modified: Stamp,
+    /// When its content or anything about it last changed; no program can set it.
+    pub changed: Stamp,
+    /// Its number on its device.
+    pub inode: u64,
+    /// Its device.
+    pub device: u64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+}
+
+/// A length in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Length64(u64);
+
+impl From<Length64> for Length {
+    fn from(length: Length64) -> Self {
+        Self::new(length.0)
+    }
+}
+
+impl From<Length> for Length64 {
+    fn from(length: Length) -> Self {
+        Self(length.get())
+    }
+}
+
+impl Facts {
+    /// Takes the facts from what the file system answered.
+    pub fn of(metadata: &Metadata) -> Self {
+        let stamp = |seconds, nanos: i64| Stamp { seconds, nanos: u32::try_from(nanos).unwrap_or_default() };
+        Self {
+            size: Length64(metadata.len()),
+            modified: stamp(metadata.mtime(), metadata.mtime_nsec()),
+            changed: stamp(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+            executable: metadata.permissions().mode() & 0o100 != 0,
+        }
+    }
+
+    /// Returns the size.
+    pub fn size(&self) -> Length {
+        self.size.into()
+    }
+
+    /// Tells whether a write from `now` on must show in the facts, on any file system. Only then may equal facts be
+    /// taken for an equal file later; times in the future never settle.
+    pub fn settled_at(&self, now: Stamp) -> bool {
+        self.older_than(TICK_MAX, now)
+    }
+
+    /// Tells the same for the file system that these facts came from: where times have fractions, ticks are short.
+    pub fn shows_writes_at(&self, now: Stamp) -> bool {
+        let fine = self.modified.nanos != 0 || self.changed.nanos != 0;
+        self.older_than(if fine { TICK } else { TICK_MAX }, now)
+    }
+
+    fn older_than(&self, age: Duration, now: Stamp) -> bool {
+        self.modified.max(self.changed).checked_add(age).is_some_and(|quiet| quiet <= now)
+    }
+}
+
+/// A regular file, opened to be sent. Clones read the same open file.
+#[derive(Debug, Clone)]
+pub struct Source {
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+/// A part as it was read and hashed.
+#[derive(Debug)]
+pub struct Hashed {
+    /// Over the part's bytes.
+    pub hasher: PartHasher,
+    /// Whether the facts had settled when reading began, so that they vouch for this part in a later session.
+    pub settled: bool,
+    /// Whether a write since then may leave the facts as they are, so that they do not even vouch for it now.
+    pub raced: bool,
+}
+
+impl Source {
+    /// Opens a file and takes its facts.
+    ///
+    /// # Errors
+    /// [`TransferError::NotAFile`] for folders, pipes and devices.
+    pub async fn open(path: &Path) -> Result<(Self, Facts), TransferError> {
+        let path: Arc<Path> = path.into();
+        blocking(move || {
+            let failed = |source| TransferError::io("open", &path, source);
+            // Asked before opening: to open a pipe waits for its writer.
+            if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+                return Err(TransferError::NotAFile { path: path.to_path_buf() });
+            }
+            let file = File::open(&path).map_err(failed)?;
+            let facts = Facts::of(&file.metadata().map_err(failed)?);
+            Ok((Self { file: Arc::new(file), path }, facts))
+        })
+        .await
+    }
+
+    /// Returns the path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the facts of what the path names now, which may be another file than the one that is open.
+    pub async fn facts_now(&self) -> Result<Facts, TransferError> {
+        let path = Arc::clone(&self.path);
+        blocking(move || {
+            let metadata = std::fs::metadata(&path);
+            metadata
+                .map(|metadata| Facts::of(&metadata))
+                .map_err(|error| TransferError::io("read", &path, error))
+        })
+        .await
+    }
+
+    /// Reads and hashes a part, or returns `None` if the file ends before the part does.
+    pub async fn hash_part(
+        &self,
+        part: PartNumber,
+        span: Span,
+        facts: Facts,
+    ) -> Result<Option<Hashed>, TransferError> {
+        let source = self.clone();
+        blocking(move || {
+            let begun = Stamp::now();
+            let (settled, raced) = (facts.settled_at(begun), !facts.shows_writes_at(begun));
+            let mut hasher = PartHasher::new(part);
+            let read = source.each_piece(span, |piece| {
+                hasher.update(piece).expect("a part's span ends at the part's border");
+                true
+            });
+            match read {
+                Ok(()) => Ok(Some(Hashed { hasher, settled, raced })),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(TransferError::io("read", &source.path, error)),
+            }
+        })
+        .await
+    }
+
+    /// Reads and hashes the whole file, or returns `None` if it changed meanwhile.
+    pub async fn hash(&self, facts: Facts) -> Result<Option<FileHash>, TransferError> {
+        let source = self.clone();
+        let hashed = blocking(move || {
+            let raced = !facts.shows_writes_at(Stamp::now());
+            let read = || {
+                let mut hasher = blake3::Hasher::new();
+                let take = |piece: &[u8]| {
+                    hasher.update(piece);
+                    true
+                };
+                source.each_piece(Span::whole(facts.size()), take).map(|()| FileHash::from(hasher.finalize()))
+            };
+            let first = read()?;
+            // Read again where a write in the meantime might not show.
+            Ok(if raced && read()? != first { None } else { Some(first) })
+        })
+        .await;
+        match hashed {
+            Ok(hash) => Ok(if self.facts_now().await? == facts { hash } else { None }),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(TransferError::io("read", &self.path, error)),
+        }
+    }
+
+    /// Reads a span on a thread of its own, a few pieces ahead of whoever takes them. Ends early, with an error,
+    /// if the file does; the thread ends when the receiver is dropped.
+    pub fn read(&self, span: Span) -> mpsc::Receiver<io::Result<Bytes>> {
+        let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+        let source = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let sent = source
+                .each_piece(span, |piece| sender.blocking_send(Ok(Bytes::copy_from_slice(piece))).is_ok());
+            if let Err(error) = sent {
+                // A receiver that has left does not want to know.
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        receiver
+    }
+
+    /// Reads a span piece by piece until it ends or `take` has had enough.
+    fn each_piece(&self, span: Span, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE];
+        let mut rest = span;
+        while !rest.is_empty() {
+            let length = usize::try_from(rest.length().get()).unwrap_or(PIECE).min(PIECE);
+            let piece = &mut buffer[..length];
+            self.file.read_exact_at(piece, rest.start().get())?;
+            if !take(piece) {
+                return Ok(());
+            }
+            rest = behind(rest, Length::of(piece));
+        }
+        Ok(())
+    }
+}
+
+/// Returns what is left of a span behind its first `length` bytes.
+pub(crate) fn behind(span: Span, length: Length) -> Span {
+    span.start()
+        .checked_add(length)
+        .and_then(|start| Span::new(start, span.end()))
+        .expect("no more is taken from a span than lies in it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(seconds: i64, nanos: u32) -> Stamp {
+        Stamp { seconds, nanos }
+    }
+
+    #[test]
+    fn facts_settle_after_the_coarsest_tick() {
+        #[track_caller]
+        fn check(modified: Stamp, changed: Stamp, now: Stamp, settled: bool) {
+            let facts =
+                Facts { size: Length64(1), modified, changed, inode: 1, device: 1, executable: false };
+            assert_eq!(facts.settled_at(now), settled);
+        }
+        check(stamp(100, 5), stamp(100, 5), stamp(102, 5), true);
+        check(stamp(100, 5), stamp(100, 5), stamp(102, 4), false);
+        check(stamp(50, 0), stamp(100, 999_999_999), stamp(102, 0), false);
+        check(stamp(100, 0), stamp(50, 0), stamp(101, 999_999_999), false);
+        check(stamp(500, 0), stamp(50, 0), stamp(102, 0), false);
+        check(stamp(i64::MAX, 0), stamp(50, 0), stamp(102, 0), false);
+        check(stamp(-5, 0), stamp(-5, 0), stamp(0, 0), true);
+    }
+
+    #[test]
+    fn where_times_have_fractions_ticks_are_short() {
+        #[track_caller]
+        fn check(changed: Stamp, now: Stamp, shows: bool) {
+            let modified = stamp(50, 0);
+            let facts =
+                Facts { size: Length64(1), modified, changed, inode: 1, device: 1, executable: false };
+            assert_eq!(facts.shows_writes_at(now), shows);
+        }
+        check(stamp(100, 5), stamp(100, 20_000_005), true);
+        check(stamp(100, 5), stamp(100, 20_000_004), false);
+        check(stamp(100, 990_000_000), stamp(101, 10_000_000), true);
+        check(stamp(100, 0), stamp(101, 0), false);
+        check(stamp(100, 0), stamp(102, 0), true);
+    }
+
+    #[test]
+    fn a_stamp_is_written_where_rfc_3339_can() {
+        #[track_caller]
+        fn check(stamp: Stamp, text: Option<&str>) {
+            assert_eq!(stamp.to_rfc3339().as_deref(), text);
+        }
+        check(stamp(0, 0), Some("1970-01-01T00:00:00.000000000Z"));
+        check(stamp(1_700_000_000, 120), Some("2023-11-14T22:13:20.000000120Z"));
+        check(stamp(YEAR_10000 - 1, 0), Some("9999-12-31T23:59:59.000000000Z"));
+        check(stamp(YEAR_10000, 0), None);
+        check(stamp(-1, 0), None);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_hashed_and_read_in_pieces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let (source, facts) = Source::open(&path).await.unwrap();
+        assert_eq!(facts.size(), Length::of(&bytes));
+        let span = Span::whole(facts.size());
+        let hashed = source.hash_part(PartNumber::FIRST, span, facts).await.unwrap().unwrap();
+        assert_eq!(hashed.hasher.root(), Some(FileHash::of(&bytes)));
+        assert!(!hashed.settled, "it was written this moment");
+        assert_eq!(source.hash(facts).await.unwrap(), Some(FileHash::of(&bytes)));
+        let (mut pieces, mut read) = (source.read(span), Vec::new());
+        while let Some(piece) = pieces.recv().await {
+            read.extend_from_slice(&piece.unwrap());
+        }
+        assert!(read == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_early_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, vec![1; 100]).unwrap();
+        let (source, facts) = Source::open(&path).await.unwrap();
+        std::fs::write(&path, vec![1; 99]).unwrap();
+        let span = Span::whole(facts.size());
+        assert!(source.hash_part(PartNumber::FIRST, span, facts).await.unwrap().is_none());
+        let mut pieces = source.read(span);
+        assert!(pieces.recv().await.unwrap().is_err());
+        assert!(pieces.recv().await.is_none());
+        assert_eq!(source.hash(facts).await.unwrap(), None);
+        assert_ne!(source.facts_now().await.unwrap(), facts);
+    }
+
+    #[tokio::test]
+    async fn only_regular_files_are_sources() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Source::open(folder.path()).await;
+        assert!(matches!(opened, Err(TransferError::NotAFile { .. })));
+        let opened = Source::open(&folder.path().join("absent")).await;
+        assert!(matches!(opened, Err(TransferError::Io { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_file_has_other_facts() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&path, b"same").unwrap();
+        let (source, facts) = Source::open(&path).await.unwrap();
+        assert_eq!(source.facts_now().await.unwrap(), facts);
+        std::fs::write(&other, b"same").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_ne!(source.facts_now().await.unwrap(), facts);
+    }
+}

@@ -1,0 +1,87 @@
+//! The end of an upload. Owns the last look at the source, before which nothing is published, and the request that
+//! publishes; sends no content.
+
+use hapax_proto::dialect::native::{Complete, Completed};
+use hapax_proto::digest::{FileHash, Identity};
+use hapax_proto::problem::Kind;
+use hapax_proto::tree::{merge_parts, part_count};
+
+use super::plan::{Journal, Planned};
+use super::{Transfer, is_gone};
+use crate::attempt::Attempts;
+use crate::claim::unless_there;
+use crate::error::TransferError;
+use crate::source::{Facts, Source};
+
+/// What became of an upload whose parts are all there.
+pub(super) enum Settled {
+    /// It is a file now.
+    Stored { stored: Completed, blake3: FileHash },
+    /// The source is another version than the one whose parts are there.
+    Changed,
+    /// The upload is not there any more.
+    Gone(TransferError),
+    /// The server holds something else than was thought.
+    Otherwise(TransferError),
+}
+
+/// Tells whether the source still is the version that was hashed.
+///
+/// Facts that were young when a part was read do not vouch for it, so those parts, the few of the first moments
+/// behind a write, are read again.
+pub(super) async fn is_still(
+    journal: &Journal,
+    source: &Source,
+    facts: Facts,
+) -> Result<bool, TransferError> {
+    if source.facts_now().await? != facts {
+        return Ok(false);
+    }
+    let mut same = true;
+    for part in journal.take_raced() {
+        let Some(span) = part.span(facts.size()) else { continue };
+        let again = source.hash_part(part, span, facts).await?;
+        if again.and_then(|again| again.hasher.value()) != journal.value(part) {
+            journal.forget_value(part);
+            same = false;
+        }
+    }
+    Ok(same && source.facts_now().await? == facts)
+}
+
+/// Publishes the upload, if its parts are those of one version of the source.
+pub(super) async fn settle(
+    transfer: &Transfer,
+    source: &Source,
+    facts: Facts,
+    planned: &Planned,
+) -> Result<Settled, TransferError> {
+    if !is_still(&transfer.journal, source, facts).await? {
+        return Ok(Settled::Changed);
+    }
+    let values = transfer.journal.values(part_count(facts.size())).expect("every part was hashed or known");
+    let blake3 = merge_parts(&values).expect("an upload of a file has two parts or more");
+    let identity = Identity { blake3, size: facts.size() };
+    let complete = Complete { size: facts.size().get(), blake3: Some(blake3) };
+    let client = &transfer.client;
+    let mut attempts = Attempts::new(&client.policy, &transfer.progress, 0);
+    loop {
+        let error = match client.api.complete(&planned.id, &complete).await {
+            Ok(stored) if stored.blake3 == blake3 => return Ok(Settled::Stored { stored, blake3 }),
+            Ok(stored) => {
+                let (path, actual) = (source.path().to_owned(), stored.blake3);
+                return Err(TransferError::FinishedOtherwise { path, expected: blake3, actual });
+            }
+            Err(error) => error,
+        };
+        match error.problem() {
+            Some(Kind::Incomplete | Kind::FinalDigestMismatch) => return Ok(Settled::Otherwise(error)),
+            Some(Kind::PreconditionFailed | Kind::Exists) => {
+                let stored = unless_there(client, &transfer.put.target, identity, error).await?;
+                return Ok(Settled::Stored { stored, blake3 });
+            }
+            _ if is_gone(&error) => return Ok(Settled::Gone(error)),
+            _ => attempts.after(error, 0).await?,
+        }
+    }
+}

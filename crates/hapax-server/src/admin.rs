@@ -1,0 +1,308 @@
+//! Accounts and housekeeping, for admins. The role opens nobody's files. Long work (check, sweep) runs on a blocking
+//! thread beside everything else, one at a time.
+
+use hapax_proto::access::Object;
+use hapax_proto::name::UserName;
+use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::span::Length;
+use hapax_store::catalog::User;
+use hapax_store::check::{Depth, Report};
+use hapax_store::error::StoreError;
+use hapax_store::store::Store;
+use hapax_store::sweep::Keep;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::task::spawn_blocking;
+
+use crate::auth::{access_id, hash_password};
+use crate::call::{Call, bad_field};
+use crate::respond::{self, Refusal, Response};
+use crate::stamp;
+
+/// The shortest password that is taken, in bytes.
+const PASSWORD_BYTES_MIN: usize = 8;
+/// The longest, in bytes.
+const PASSWORD_BYTES_MAX: usize = 1_024;
+
+/// `POST /api/v1/admin/users`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// The login name, which is also the name of the space.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// Whether the user may administer the service.
+    #[serde(default)]
+    pub admin: bool,
+    /// The most bytes that may lie in the space; no limit if absent.
+    #[serde(default)]
+    pub quota: Option<u64>,
+}
+
+/// `PATCH /api/v1/admin/users/<name>`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUser {
+    /// The new password, if it changes.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// The new quota, if it changes; null lifts it.
+    #[serde(default, deserialize_with = "present")]
+    pub quota: Option<Option<u64>>,
+}
+
+/// Keeps `null` and absent apart: it is only called for a member that is there.
+#[expect(clippy::option_option, reason = "absent, null and a number are three things")]
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// One account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserInfo {
+    /// The login name.
+    pub name: String,
+    /// Whether the user may administer the service.
+    pub admin: bool,
+    /// When the account was made, RFC 3339.
+    pub created: String,
+    /// The most bytes that may lie in the space.
+    pub quota: Option<u64>,
+    /// The bytes of its files.
+    pub used: u64,
+    /// The bytes promised to unfinished uploads.
+    pub reserved: u64,
+}
+
+/// `GET /api/v1/admin/users`.
+pub async fn list_users(call: &Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let users = call
+        .store(|store| {
+            let users = store.catalog().users()?;
+            users.iter().map(|user| describe(store, user)).collect::<Result<Vec<_>, StoreError>>()
+        })
+        .await?;
+    Ok(respond::json(StatusCode::OK, &users))
+}
+
+fn describe(store: &Store, user: &User) -> Result<UserInfo, StoreError> {
+    let space = store.catalog().space_by_id(user.space)?;
+    let count =
+        |length: fn(&hapax_store::catalog::Space) -> Length| space.as_ref().map_or(0, |s| length(s).get());
+    Ok(UserInfo {
+        name: user.name.clone(),
+        admin: user.admin,
+        created: stamp::spell(user.created),
+        quota: space.as_ref().and_then(|space| space.quota).map(Length::get),
+        used: count(|space| space.used),
+        reserved: count(|space| space.reserved),
+    })
+}
+
+/// `POST /api/v1/admin/users`.
+pub async fn create_user(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let CreateUser { name, password, admin, quota } = call.json().await?;
+    let name = UserName::parse(&name).ok_or_else(|| bad_field("name"))?;
+    let hash = hashed(password).await?;
+    let created = call
+        .store(move |store| {
+            store.create_user(name.to_string(), hash, admin)?;
+            let user = store.catalog().user(name.as_str())?;
+            let Some(user) = user else { return Ok(None) };
+            if quota.is_some() {
+                store.set_quota(user.space, quota.map(Length::new))?;
+            }
+            describe(store, &user).map(Some)
+        })
+        .await?;
+    Ok(respond::json(StatusCode::CREATED, &created.ok_or(Kind::NotFound)?))
+}
+
+/// Checks the length of a password, or says what is wrong with it.
+pub(crate) fn check_password(password: &str) -> Result<(), String> {
+    if (PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+        return Ok(());
+    }
+    Err(format!("a password has {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes"))
+}
+
+/// Checks the length of a password and hashes it.
+async fn hashed(password: String) -> Result<String, Refusal> {
+    if let Err(detail) = check_password(&password) {
+        return Err(Problem::new(Kind::BadField).member("field", "password").detail(detail).into());
+    }
+    let hashed = spawn_blocking(move || hash_password(&password)).await;
+    let hashed = hashed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    hashed.map_err(|error| {
+        tracing::error!(%error, "a password could not be hashed");
+        Kind::Internal.into()
+    })
+}
+
+/// `PATCH /api/v1/admin/users/<name>`. Tokens stay when the password changes.
+pub async fn change_user(call: &mut Call<'_>, name: UserName) -> Result<Response, Refusal> {
+    let user = find(call, name).await?;
+    let change: ChangeUser = call.json().await?;
+    let hash = match change.password {
+        Some(password) => Some(hashed(password).await?),
+        None => None,
+    };
+    let info = call
+        .store(move |store| {
+            if let Some(hash) = hash {
+                store.set_password(user.id, hash)?;
+            }
+            if let Some(quota) = change.quota {
+                store.set_quota(user.space, quota.map(Length::new))?;
+            }
+            describe(store, &user)
+        })
+        .await?;
+    Ok(respond::json(StatusCode::OK, &info))
+}
+
+/// `DELETE /api/v1/admin/users/<name>`: with everything that is theirs. Nobody removes themselves, so that there is
+/// always an admin left.
+pub async fn remove_user(call: &Call<'_>, name: UserName) -> Result<Response, Refusal> {
+    let user = find(call, name).await?;
+    if user.id == call.who()?.user {
+        return Err(Problem::new(Kind::Forbidden).detail("nobody removes their own account").into());
+    }
+    call.store(move |store| store.remove_user(user.id)).await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT, HeaderMap::new()))
+}
+
+/// Finds an account that the caller may manage.
+async fn find(call: &Call<'_>, name: UserName) -> Result<User, Refusal> {
+    // Whoever manages no accounts is refused alike for names that exist and names that do not.
+    call.allow(&Object::Service)?;
+    let user = call.store(move |store| store.catalog().user(name.as_str())).await?.ok_or(Kind::NotFound)?;
+    call.allow(&Object::Account { owner: access_id(user.id) })?;
+    Ok(user)
+}
+
+/// `POST /api/v1/admin/check`: what to look at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Whether every byte is read, authenticated and hashed too.
+    #[serde(default)]
+    pub data: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// What is wrong, in words; empty if all is well.
+    pub findings: Vec<String>,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Blobs looked at.
+    pub blobs: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// `POST /api/v1/admin/check`.
+pub async fn check(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let check: Check = call.json().await?;
+    let _turn = call.app.housework.try_lock().map_err(|_| Kind::Busy)?;
+    let depth = if check.data { Depth::Data } else { Depth::Structure };
+    let found = call.store(move |store| store.check(depth)).await?;
+    Ok(respond::json(StatusCode::OK, &report(found)))
+}
+
+/// Says what a check found as it stands on the wire.
+pub(crate) fn report(found: Report) -> CheckReport {
+    let Report { findings, objects, blobs, bytes } = found;
+    CheckReport { findings, objects, blobs, bytes }
+}
+
+/// `POST /api/v1/admin/sweep`: how much to keep.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Whether what was given up goes at once, without the grace.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepReport {
+    /// Uploads whose time ran out.
+    pub uploads_expired: usize,
+    /// Ended uploads that no longer answer.
+    pub uploads_forgotten: usize,
+    /// Blobs that nothing pointed to.
+    pub blobs_buried: usize,
+    /// Objects whose files were deleted.
+    pub objects_deleted: usize,
+    /// Files of crashed runs.
+    pub strays_deleted: usize,
+    /// Second copies that were settled.
+    pub spares_settled: usize,
+}
+
+/// `POST /api/v1/admin/sweep`.
+pub async fn sweep(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let sweep: Sweep = call.json().await?;
+    let _turn = call.app.housework.try_lock().map_err(|_| Kind::Busy)?;
+    let keep = if sweep.now { Keep::Nothing } else { Keep::Grace };
+    let swept = call.store(move |store| store.sweep(keep)).await?;
+    let report = SweepReport {
+        uploads_expired: swept.uploads_expired,
+        uploads_forgotten: swept.uploads_forgotten,
+        blobs_buried: swept.blobs_buried,
+        objects_deleted: swept.objects_deleted,
+        strays_deleted: swept.strays_deleted,
+        spares_settled: swept.spares_settled,
+    };
+    Ok(respond::json(StatusCode::OK, &report))
+}
+
+/// What is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStats {
+    /// Accounts.
+    pub users: u64,
+    /// Files.
+    pub files: u64,
+    /// Folders, the roots of spaces included.
+    pub folders: u64,
+    /// Different contents.
+    pub blobs: u64,
+    /// Bytes of the files as users see them.
+    pub logical: u64,
+    /// Bytes of the different contents.
+    pub unique: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Bytes in objects.
+    pub stored: u64,
+    /// Unfinished uploads.
+    pub uploads: u64,
+}
+
+/// `GET /api/v1/admin/stats`.
+pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let stats = call.store(|store| store.catalog().stats()).await?;
+    let stats = StoreStats {
+        users: stats.users,
+        files: stats.files,
+        folders: stats.folders,
+        blobs: stats.blobs,
+        logical: stats.logical,
+        unique: stats.unique,
+        objects: stats.objects,
+        stored: stats.stored,
+        uploads: stats.uploads,
+    };
+    Ok(respond::json(StatusCode::OK, &stats))
+}

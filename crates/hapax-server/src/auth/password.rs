@@ -1,0 +1,169 @@
+//! Passwords: hashing and verifying them, a few at a time, and remembering the verified for a while, so that a
+//! client that sends Basic with each request does not cost a hash with each.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use hapax_proto::problem::Kind;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::auth::{Account, Kept};
+use crate::respond::Refusal;
+
+/// How many hashes are computed at once: each takes memory and a thread for some tens of milliseconds.
+const HASHES_AT_ONCE: usize = 2;
+/// How long one waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+/// How long a verified password is remembered.
+const REMEMBERED: Duration = Duration::from_mins(5);
+/// How many are remembered.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Hashes a password with argon2id and a random salt. Takes tens of milliseconds: not for an async thread.
+///
+/// # Errors
+/// The operating system gave no random bytes, or the password is longer than the algorithm takes.
+pub fn hash_password(password: &str) -> Result<String, argon2::password_hash::Error> {
+    Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
+}
+
+/// Verifies passwords.
+pub(super) struct Passwords {
+    turns: Arc<Semaphore>,
+    /// Keys the memory of verified passwords, so that a core dump holds nothing that could be searched offline.
+    memory_key: [u8; 32],
+    verified: Mutex<HashMap<[u8; 32], Instant>>,
+    /// What an unknown account is verified against, to take as long as a known one.
+    dummy_hash: String,
+}
+
+impl Passwords {
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        let mut memory_key = [0; 32];
+        getrandom::fill(&mut memory_key)?;
+        let dummy = data_encoding::HEXLOWER.encode(&blake3::derive_key("hapax 2026 dummy v1", &memory_key));
+        let dummy_hash = hash_password(&dummy).map_err(|_| getrandom::Error::UNEXPECTED)?;
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            memory_key,
+            verified: Mutex::default(),
+            dummy_hash,
+        })
+    }
+
+    /// Tells whether this very password was verified lately. A changed password is another one.
+    pub(super) fn was_verified(&self, account: &Account, password: &Kept, now: Instant) -> bool {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.get(&self.memory(account, password)).is_some_and(|until| now < *until)
+    }
+
+    /// Verifies a password, and remembers it if it is right. `None` is an account that does not exist: it takes as
+    /// long and fails.
+    ///
+    /// # Errors
+    /// 503 when too many wait already.
+    pub(super) async fn verify(
+        &self,
+        account: Option<&Account>,
+        password: Kept,
+        now: Instant,
+    ) -> Result<bool, Refusal> {
+        let turn = timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| Kind::Unavailable)?.expect("the semaphore is never closed");
+        let hash = account.map_or(&self.dummy_hash, |account| &account.password_hash).clone();
+        let memory = account.map(|account| self.memory(account, &password));
+        let matches = spawn_blocking(move || {
+            let _turn = turn;
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        let matches = matches.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        match memory {
+            Some(memory) if matches => self.remember(memory, now),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn remember(&self, memory: [u8; 32], now: Instant) {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() >= REMEMBERED_MAX {
+            verified.retain(|_, until| now < *until);
+            if verified.len() >= REMEMBERED_MAX {
+                verified.clear();
+            }
+        }
+        verified.insert(memory, now + REMEMBERED);
+    }
+
+    /// What a verified password is remembered by. The stored hash is part of it, so that changing the password
+    /// forgets the old one.
+    fn memory(&self, account: &Account, password: &Kept) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.memory_key);
+        hasher.update(&account.id.0.to_le_bytes());
+        hasher.update(blake3::hash(account.password_hash.as_bytes()).as_bytes());
+        hasher.update(password.as_bytes());
+        hasher.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::access::Role;
+    use hapax_proto::name::UserName;
+    use hapax_store::catalog::{SpaceId, UserId};
+
+    use super::*;
+
+    fn account(password: &str) -> Account {
+        Account {
+            id: UserId(1),
+            space: SpaceId(1),
+            name: UserName::parse("a").unwrap(),
+            role: Role::User,
+            password_hash: hash_password(password).unwrap(),
+        }
+    }
+
+    fn kept(text: &str) -> Kept {
+        Kept::new(text.to_owned())
+    }
+
+    #[tokio::test]
+    async fn only_a_right_password_is_remembered_and_not_for_ever() {
+        let passwords = Passwords::new().unwrap();
+        let account = account("right");
+        let now = Instant::now();
+        assert!(!passwords.was_verified(&account, &kept("right"), now));
+        assert!(!passwords.verify(Some(&account), kept("wrong"), now).await.unwrap());
+        assert!(!passwords.was_verified(&account, &kept("wrong"), now));
+        assert!(passwords.verify(Some(&account), kept("right"), now).await.unwrap());
+        assert!(passwords.was_verified(&account, &kept("right"), now));
+        assert!(!passwords.was_verified(&account, &kept("right"), now + REMEMBERED));
+    }
+
+    #[tokio::test]
+    async fn a_changed_password_is_forgotten() {
+        let passwords = Passwords::new().unwrap();
+        let now = Instant::now();
+        let before = account("right");
+        assert!(passwords.verify(Some(&before), kept("right"), now).await.unwrap());
+        let after = account("right");
+        assert_ne!(before.password_hash, after.password_hash);
+        assert!(!passwords.was_verified(&after, &kept("right"), now));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_does_not_exist_never_verifies() {
+        let passwords = Passwords::new().unwrap();
+        assert!(!passwords.verify(None, kept(""), Instant::now()).await.unwrap());
+        let broken = Account { password_hash: "!".into(), ..account("x") };
+        assert!(!passwords.verify(Some(&broken), kept("x"), Instant::now()).await.unwrap());
+    }
+}

@@ -1,0 +1,125 @@
+//! What failed attempts cost: each key stands a burst of them and then one per interval (the generic cell rate
+//! algorithm). Time comes in as an argument.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many keys are remembered; beyond it, those that recovered are forgotten first.
+const KEYS_MAX: usize = 16_384;
+
+/// A limit on attempts, for each key by itself.
+#[derive(Debug)]
+pub(super) struct Throttle<K: Eq + Hash + Clone> {
+    interval: Duration,
+    burst: Duration,
+    /// When each key will have recovered from all its attempts.
+    recovered: Mutex<HashMap<K, Instant>>,
+}
+
+impl<K: Eq + Hash + Clone> Throttle<K> {
+    /// Makes a throttle that stands `attempts` at once and one more per `interval`.
+    pub(super) fn new(attempts: u32, interval: Duration) -> Self {
+        Self { interval, burst: interval * attempts, recovered: Mutex::default() }
+    }
+
+    /// Counts an attempt, or returns how long to wait for the next.
+    pub(super) fn admit(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        let then = recovered.get(key).copied().unwrap_or(now).max(now) + self.interval;
+        let wait = (then - now).saturating_sub(self.burst);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        if recovered.len() >= KEYS_MAX {
+            recovered.retain(|_, then| *then > now);
+            if recovered.len() >= KEYS_MAX {
+                recovered.clear();
+            }
+        }
+        recovered.insert(key.clone(), then);
+        Ok(())
+    }
+
+    /// Takes back an attempt that turned out well.
+    pub(super) fn forgive(&self, key: &K) {
+        let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(then) = recovered.get_mut(key)
+            && let Some(earlier) = then.checked_sub(self.interval)
+        {
+            *then = earlier;
+        }
+    }
+}
+
+/// Returns the network an address belongs to: its /24, or its /64, which is what one customer gets.
+pub(super) fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_burst_and_then_one_per_interval() {
+        let throttle = Throttle::new(3, SECOND);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(throttle.admit(&"a", begun), Ok(()));
+        }
+        assert_eq!(throttle.admit(&"a", begun), Err(SECOND));
+        assert_eq!(throttle.admit(&"b", begun), Ok(()));
+        assert_eq!(throttle.admit(&"a", begun + SECOND / 4), Err(SECOND * 3 / 4));
+        assert_eq!(throttle.admit(&"a", begun + SECOND), Ok(()));
+        assert_eq!(throttle.admit(&"a", begun + SECOND), Err(SECOND));
+        for _ in 0..3 {
+            assert_eq!(throttle.admit(&"a", begun + SECOND * 100), Ok(()));
+        }
+        assert!(throttle.admit(&"a", begun + SECOND * 100).is_err());
+    }
+
+    #[test]
+    fn what_turned_out_well_costs_nothing() {
+        let throttle = Throttle::new(1, SECOND);
+        let now = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(throttle.admit(&"a", now), Ok(()));
+            throttle.forgive(&"a");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let throttle = Throttle::new(1, SECOND);
+        let now = Instant::now();
+        for key in 0..2 * KEYS_MAX {
+            assert_eq!(throttle.admit(&key, now), Ok(()));
+        }
+        assert!(throttle.recovered.lock().unwrap().len() <= KEYS_MAX);
+    }
+
+    #[test]
+    fn neighbours_share_a_network() {
+        #[track_caller]
+        fn check(peer: &str, expected: &str) {
+            assert_eq!(network(peer.parse().unwrap()), expected.parse::<IpAddr>().unwrap());
+        }
+        check("192.0.2.77", "192.0.2.0");
+        check("::ffff:192.0.2.77", "192.0.2.0");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
+    }
+}

@@ -1,0 +1,26 @@
+//! The bounded pumps between socket and store, one in each direction. Owns how many bytes are in memory and which
+//! thread touches them; it never knows what the bytes are for.
+//!
+//! ```text
+//!   socket --frames--> [ chunk being filled ]   [ chunk being worked on ] --> sink, on a blocking thread
+//!   socket <--frame--- [ chunk being sent   ]   [ chunk being read      ] <-- source, on a blocking thread
+//! ```
+//!
+//! One hop to a blocking thread costs as much as copying some 50 KiB, so it carries a whole chunk.
+
+use hapax_proto::span::Length;
+
+/// From the socket into a sink.
+mod pump;
+
+/// From a source into the socket.
+mod download;
+
+pub use download::{Download, Source};
+pub use pump::{Bounds, Ended, Pumped, RequestBody, Sink, Stop, pump};
+
+/// How many bytes change threads at once: a multiple of the 64 KiB segment that is sealed as a unit.
+pub const CHUNK: Length = Length::new(256 << 10);
+
+/// [`CHUNK`] as the size of a buffer.
+const CHUNK_BYTES: usize = 256 << 10;

@@ -1,0 +1,204 @@
+//! From a source into the socket, one chunk being sent while another is read.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hapax_proto::span::{Length, Span};
+use http_body::{Body, Frame, SizeHint};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::body::CHUNK;
+use crate::metrics;
+
+/// Where chunks come from. `read` runs on a blocking thread.
+pub trait Source: Send + 'static {
+    /// What can go wrong in it.
+    type Error: Error + Send + Sync + 'static;
+
+    /// Appends exactly the bytes of the span, all of them authenticated.
+    fn read(&mut self, span: Span, into: &mut Vec<u8>) -> Result<(), Self::Error>;
+}
+
+/// A span of a file on its way out.
+///
+/// It reads ahead by one chunk and only on demand, so a client that takes nothing holds no thread. When stored
+/// bytes fail on the way, the body fails, and with it the connection (HTTP/2: the stream): the client sees a body
+/// that is too short, never one that is wrong.
+pub struct Download<S: Source> {
+    /// What was not read yet.
+    unread: Span,
+    /// What was not sent yet.
+    unsent: Length,
+    next: Next<S>,
+}
+
+/// The chunk to be sent next.
+enum Next<S: Source> {
+    /// It is here.
+    Ready(Bytes, S),
+    /// It is being read.
+    Reading(JoinHandle<Chunk<S>>),
+    /// There is none.
+    None,
+}
+
+type Chunk<S> = Result<(Bytes, S), <S as Source>::Error>;
+
+impl<S: Source> Download<S> {
+    /// Reads the first chunk, so that a damaged file can still be answered with a status of its own.
+    ///
+    /// # Errors
+    /// What the source said of the first chunk.
+    pub async fn begin(source: S, span: Span) -> Result<Self, S::Error> {
+        let mut download = Self { unread: span, unsent: span.length(), next: Next::None };
+        download.read_ahead(source);
+        if let Next::Reading(handle) = download.next {
+            let (chunk, source) = joined(handle.await)?;
+            download.next = Next::Ready(chunk, source);
+        }
+        Ok(download)
+    }
+
+    /// Begins to read the next chunk, if there is one.
+    fn read_ahead(&mut self, mut source: S) {
+        if self.unread.is_empty() {
+            self.next = Next::None;
+            return;
+        }
+        let here = Span::at(self.unread.start(), self.unread.length().min(CHUNK))
+            .expect("a chunk of a span ends within the span");
+        self.unread =
+            Span::new(here.end(), self.unread.end()).expect("a chunk of a span ends within the span");
+        self.next = Next::Reading(spawn_blocking(move || {
+            let length = usize::try_from(here.length().get()).expect("a chunk fits into memory");
+            let mut chunk = Vec::with_capacity(length);
+            source.read(here, &mut chunk)?;
+            assert_eq!(chunk.len(), length, "a source appends exactly the span");
+            Ok((Bytes::from(chunk), source))
+        }));
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Chunk<S>>> {
+        match std::mem::replace(&mut self.next, Next::None) {
+            Next::None => Poll::Ready(None),
+            Next::Ready(chunk, source) => Poll::Ready(Some(Ok((chunk, source)))),
+            Next::Reading(mut handle) => match Pin::new(&mut handle).poll(cx) {
+                Poll::Ready(chunk) => Poll::Ready(Some(joined(chunk))),
+                Poll::Pending => {
+                    self.next = Next::Reading(handle);
+                    Poll::Pending
+                }
+            },
+        }
+    }
+}
+
+/// Carries a panic of the blocking thread over to this one.
+fn joined<T>(read: Result<T, tokio::task::JoinError>) -> T {
+    read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+impl<S: Source + Unpin> Body for Download<S> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(chunk) = ready!(self.poll_chunk(cx)) else {
+            return Poll::Ready(None);
+        };
+        match chunk {
+            Ok((chunk, source)) => {
+                let length = Length::of(&chunk);
+                self.unsent = self.unsent.checked_sub(length).expect("a chunk lies in what is unsent");
+                metrics::body_sent(length.get());
+                self.read_ahead(source);
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn Error, "a download is cut short");
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.unsent.is_zero()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.unsent.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::span::Offset;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::body::CHUNK_BYTES;
+
+    /// A file of which every byte is its offset's lowest, and which is damaged from some offset on.
+    struct File {
+        sound: Offset,
+    }
+
+    impl Source for File {
+        type Error = io::Error;
+
+        fn read(&mut self, span: Span, into: &mut Vec<u8>) -> Result<(), io::Error> {
+            if span.end() > self.sound {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            into.extend((span.start().get()..span.end().get()).map(|offset| offset.to_le_bytes()[0]));
+            Ok(())
+        }
+    }
+
+    const SOUND: File = File { sound: Offset::new(u64::MAX) };
+
+    fn span(start: u64, end: u64) -> Span {
+        Span::new(Offset::new(start), Offset::new(end)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_download_is_the_bytes_of_its_span() {
+        async fn check(start: u64, end: u64) {
+            let download = Download::begin(SOUND, span(start, end)).await.unwrap();
+            assert_eq!(download.size_hint().exact(), Some(end - start));
+            let bytes = download.collect().await.unwrap().to_bytes();
+            let expected: Vec<u8> = (start..end).map(|offset| offset.to_le_bytes()[0]).collect();
+            assert!(bytes == expected, "[{start}, {end})");
+        }
+        let chunk = CHUNK.get();
+        check(0, 0).await;
+        check(7, 7).await;
+        check(0, 1).await;
+        check(3, chunk + 3).await;
+        check(0, chunk + 1).await;
+        check(5, 3 * chunk + 17).await;
+    }
+
+    #[tokio::test]
+    async fn damage_in_the_first_chunk_is_known_before_anything_is_sent() {
+        let file = File { sound: Offset::new(CHUNK.get() - 1) };
+        assert!(Download::begin(file, span(0, 2 * CHUNK.get())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn later_damage_ends_the_body_with_an_error() {
+        let file = File { sound: Offset::new(CHUNK.get()) };
+        let mut download = Download::begin(file, span(0, 2 * CHUNK.get())).await.unwrap();
+        let first = download.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.len(), CHUNK_BYTES);
+        assert!(download.frame().await.unwrap().is_err());
+        assert!(!download.is_end_stream(), "the rest was never sent");
+        assert!(download.frame().await.is_none());
+    }
+}

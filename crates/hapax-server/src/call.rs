@@ -1,0 +1,328 @@
+//! One request on its way through a handler: who asks, what for, and the moves that every handler makes: find the
+//! place, ask whether it may be done, read parameters and JSON, let the store act. It builds no response.
+
+use std::error::Error;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hapax_proto::access::{Access, Object, Verb, decide_access};
+use hapax_proto::digest::{CONTENT_DIGEST, Digests, REPR_DIGEST};
+use hapax_proto::name::{EntryPath, UrlPath, UserName, parse_space_path};
+use hapax_proto::problem::{Kind, Problem};
+use hapax_store::catalog::{Space, Upload, UploadId};
+use hapax_store::error::StoreError;
+use hapax_store::store::Store;
+use http::HeaderValue;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::auth::{Caller, Who, access_id};
+use crate::body::RequestBody;
+use crate::respond::Refusal;
+
+/// One request on its way through a handler.
+pub struct Call<'a> {
+    /// What all requests share.
+    pub app: &'a App,
+    /// Who asks.
+    pub caller: Caller,
+    /// What the route needs.
+    pub verb: Verb,
+    /// Method, target and fields.
+    pub parts: &'a Parts,
+    /// The body, unread until a handler decides to.
+    pub body: &'a mut RequestBody,
+}
+
+impl Call<'_> {
+    /// Asks whether the route's verb may be done to this.
+    ///
+    /// # Errors
+    /// As [`Self::allow_verb`].
+    pub fn allow(&self, object: &Object) -> Result<(), Refusal> {
+        self.allow_verb(self.verb, object)
+    }
+
+    /// Asks whether a verb may be done to this: for routes that do more than one thing.
+    ///
+    /// # Errors
+    /// 401, 403 or, for what belongs to others, 404.
+    pub fn allow_verb(&self, verb: Verb, object: &Object) -> Result<(), Refusal> {
+        let kind = match decide_access(&self.caller.subject, verb, object) {
+            Access::Allowed => return Ok(()),
+            Access::Hidden => Kind::NotFound,
+            Access::Forbidden => Kind::Forbidden,
+            Access::Unauthenticated => Kind::Unauthenticated,
+        };
+        Err(kind.into())
+    }
+
+    /// Returns the account that asks.
+    ///
+    /// # Errors
+    /// 401 if nobody does.
+    pub fn who(&self) -> Result<&Who, Refusal> {
+        self.caller.who.as_ref().ok_or_else(|| Kind::Unauthenticated.into())
+    }
+
+    /// Lets the store act on a thread that may block.
+    ///
+    /// # Errors
+    /// The problem that the store's error is.
+    pub async fn store<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Arc<Store>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        Ok(self.try_store(act).await?)
+    }
+
+    /// Lets the store act, for callers that branch on its error.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn try_store<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Arc<Store>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(&self.app.store);
+        let acted = spawn_blocking(move || act(&store)).await;
+        acted.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// Finds the place a URL names, and asks whether the route's verb may be done there.
+    ///
+    /// # Errors
+    /// 404 for a space that does not exist or is not the caller's to see.
+    pub async fn place(&self, named: UrlPath) -> Result<Place, Refusal> {
+        let UrlPath { space, path, folder } = named;
+        let space = self.space(space, self.verb).await?;
+        Ok(Place { space, path, folder })
+    }
+
+    /// Finds the place that a member of a JSON body names, and asks whether a verb may be done there.
+    ///
+    /// # Errors
+    /// 400 for what is no path, 404 as [`Self::place`].
+    pub async fn place_in_body(&self, text: &str, verb: Verb) -> Result<Place, Refusal> {
+        let (space, path) =
+            parse_space_path(text).map_err(|bad| Problem::new(Kind::BadPath).detail(bad.to_string()))?;
+        let space = self.space(space, verb).await?;
+        let folder = path.is_root();
+        Ok(Place { space, path, folder })
+    }
+
+    async fn space(&self, name: Option<UserName>, verb: Verb) -> Result<Space, Refusal> {
+        let own = self.who()?.space;
+        let found = self
+            .store(move |store| match name {
+                None => store.catalog().space_by_id(own),
+                Some(name) => store.catalog().space(name.as_str()),
+            })
+            .await?;
+        let space = found.ok_or(Kind::NotFound)?;
+        self.allow_verb(verb, &Object::Space { owner: access_id(space.owner) })?;
+        Ok(space)
+    }
+
+    /// Finds an upload, and asks whether the route's verb may be done to it.
+    ///
+    /// # Errors
+    /// 404 for one that does not exist or is not the caller's.
+    pub async fn upload(&self, id: UploadId) -> Result<Upload, Refusal> {
+        let upload = self.store(move |store| store.upload(id)).await?;
+        self.allow(&Object::Upload { owner: access_id(upload.user) })?;
+        Ok(upload)
+    }
+
+    /// Returns the value of a query parameter, percent-decoded; without `=` it is empty.
+    ///
+    /// # Errors
+    /// 400 if it is given twice or is not UTF-8.
+    pub fn parameter(&self, name: &str) -> Result<Option<String>, Refusal> {
+        parameter(self.parts.uri.query().unwrap_or_default(), name)
+    }
+
+    /// Returns the value of a query parameter that is a number or a word.
+    ///
+    /// # Errors
+    /// 400 if it is something else.
+    pub fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Refusal> {
+        let value = self.parameter(name)?;
+        value.map(|value| value.parse().map_err(|_| bad_field(name))).transpose()
+    }
+
+    /// Returns the digests that the request declares of its body or of the whole file.
+    ///
+    /// # Errors
+    /// 400 for a field that cannot be read: ignoring it would look as if it had been verified.
+    pub fn declared_digests(&self) -> Result<Declared, Refusal> {
+        let parse = |field: &'static str| {
+            let lines = self.parts.headers.get_all(field).iter();
+            Digests::parse_field(lines).map_err(|error| {
+                let problem = Problem::new(Kind::BadField).member("field", field);
+                Refusal::from(problem.detail(error.to_string()))
+            })
+        };
+        Ok(Declared { content: parse(CONTENT_DIGEST)?, representation: parse(REPR_DIGEST)? })
+    }
+
+    /// Refuses a body that is coded: what is stored is what was sent, and digests are of that.
+    ///
+    /// # Errors
+    /// 415 for every coding but `identity`.
+    pub fn refuse_coding(&self) -> Result<(), Refusal> {
+        let codings = self.parts.headers.get_all(CONTENT_ENCODING);
+        if codings.iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Ok(());
+        }
+        Err(Refusal::from(Kind::ContentCoding).field(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+    }
+
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// 415 if it is declared to be something else, 413 if it is too large, 400 if it is not what is asked for.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+        let declared = self.parts.headers.get(CONTENT_TYPE);
+        let is_json = |value: &HeaderValue| {
+            let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+            essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+        };
+        if !declared.is_none_or(is_json) {
+            return Err(Problem::new(Kind::MediaType).detail("send application/json").into());
+        }
+        let max = self.app.config.caps.json_bytes;
+        if self.content_length().is_some_and(|length| length > max as u64) {
+            return Err(too_large(max));
+        }
+        let idle_max = self.app.config.deadlines.idle_body;
+        let collected = timeout(idle_max, Limited::new(&mut *self.body, max).collect()).await;
+        let collected = collected.map_err(|_| Refusal::from(Kind::Unavailable))?;
+        let bytes = collected.map_err(|error| unreadable(error.as_ref(), max))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| misunderstood(&error).into())
+    }
+
+    /// Returns the stated length of the body.
+    pub fn content_length(&self) -> Option<u64> {
+        self.parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
+/// A place in the tree of a space that the caller may act on.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The space.
+    pub space: Space,
+    /// The path in it.
+    pub path: EntryPath,
+    /// Whether the URL says that a folder is meant.
+    pub folder: bool,
+}
+
+impl Place {
+    /// Returns the long form, as JSON spells it: `/@space/path`.
+    pub fn long(&self) -> String {
+        long_path(&self.space, &self.path)
+    }
+}
+
+/// Returns the long form of a path, as JSON spells it: `/@space/path`.
+pub fn long_path(space: &Space, path: &EntryPath) -> String {
+    format!("/@{}{path}", space.name)
+}
+
+/// What a request says that its body, and the file it makes, hash to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Of the body.
+    pub content: Digests,
+    /// Of the whole file.
+    pub representation: Digests,
+}
+
+/// A field or parameter that cannot be read.
+pub fn bad_field(name: &str) -> Refusal {
+    Problem::new(Kind::BadField).member("field", name).into()
+}
+
+fn parameter(query: &str, name: &str) -> Result<Option<String>, Refusal> {
+    let mut values = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value);
+    let (first, second) = (values.next(), values.next());
+    match (first, second) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let decoded =
+                percent_encoding::percent_decode_str(value).decode_utf8().map_err(|_| bad_field(name))?;
+            Ok(Some(decoded.into_owned()))
+        }
+        (Some(_), Some(_)) => Err(bad_field(name)),
+    }
+}
+
+fn too_large(max: usize) -> Refusal {
+    Problem::new(Kind::TooLarge).member("limit", max as u64).into()
+}
+
+fn unreadable(error: &(dyn Error + Send + Sync + 'static), max: usize) -> Refusal {
+    if error.is::<LengthLimitError>() {
+        return too_large(max);
+    }
+    Problem::new(Kind::BadField).member("field", "body").detail("the body was cut off").into()
+}
+
+/// Says what of a JSON body is wrong; the texts are of the parser and name only what was sent.
+fn misunderstood(error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    match unknown {
+        Some(member) => Problem::new(Kind::UnknownMember).member("member", member),
+        None => Problem::new(Kind::BadField).member("field", "body").detail(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::dialect::native::Resize;
+
+    use super::*;
+
+    #[test]
+    fn a_query_names_each_parameter_once() {
+        #[track_caller]
+        fn check(query: &str, expected: Result<Option<&str>, Kind>) {
+            let found = parameter(query, "after").map_err(|refusal| refusal.problem().kind);
+            assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().copied());
+        }
+        check("", Ok(None));
+        check("list&limit=3", Ok(None));
+        check("after", Ok(Some("")));
+        check("list&after=a%20b%2F+&limit=3", Ok(Some("a b/+")));
+        check("after=1&after=2", Err(Kind::BadField));
+        check("after=%ff", Err(Kind::BadField));
+    }
+
+    #[test]
+    fn a_body_that_is_not_understood_says_why() {
+        #[track_caller]
+        fn check(body: &str, kind: Kind, member: &str) {
+            let problem = misunderstood(&serde_json::from_str::<Resize>(body).unwrap_err());
+            assert_eq!(
+                (problem.kind, problem.members.values().next().unwrap().as_str()),
+                (kind, Some(member))
+            );
+        }
+        check(r#"{"size":1,"sise":2}"#, Kind::UnknownMember, "sise");
+        check(r#"{"size":-1}"#, Kind::BadField, "body");
+        check("", Kind::BadField, "body");
+        check("{", Kind::BadField, "body");
+    }
+}

@@ -1,0 +1,465 @@
+//! Files: the content of entries. Reading goes through the decisions of RFC 9110 in `hapax_proto::download`; a PUT
+//! replaces atomically at its end, and one that breaks off changes nothing. It knows no upload.
+
+/// The name that a POST gives its file.
+mod posted;
+
+use std::sync::Arc;
+
+use hapax_proto::dialect::native::{Completed, Precondition as Guard};
+use hapax_proto::digest::{
+    Algorithm, Digest, Digests, FileHash, Hasher, Identity, Preferences, REPR_DIGEST, WANT_REPR_DIGEST,
+};
+use hapax_proto::disposition::content_type;
+use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
+use hapax_proto::name::{BadPath, EntryName, EntryPath, UrlPath};
+use hapax_proto::precondition::{Conditions, MethodKind, Precondition, Validators, decide_precondition};
+use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::span::{Length, Span};
+use hapax_proto::validator::{EntityTag, HttpDate};
+use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Space, SpaceId};
+use hapax_store::content::ContentReader;
+use hapax_store::error::StoreError;
+use hapax_store::file::FileIntake;
+use hapax_store::key::Fingerprint;
+use hapax_store::store::Store;
+use hapax_store::upload::{Published, Target};
+use http::header::{CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+
+use crate::app::App;
+use crate::body::{Bounds, Download, Ended, Pumped, Sink, Source, pump};
+use crate::call::{Call, Declared, Place, bad_field, long_path};
+use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
+
+/// What is to be read, with everything that describes it.
+pub struct Readable {
+    /// The bytes.
+    pub blob: Blob,
+    /// What decides the answer.
+    pub facts: Facts,
+    /// What describes it.
+    pub description: Description,
+}
+
+/// `GET` and `HEAD /files/<path>`.
+pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    let place = call.place(named).await?;
+    let (space, path) = (place.space.id, place.path.clone());
+    let entry = call.store(move |store| store.entry(space, &path)).await?.ok_or(Kind::NotFound)?;
+    let EntryKind::File { blob, meta } = &entry.kind else {
+        return Err(Kind::IsAFolder.into());
+    };
+    if place.folder {
+        return Err(Kind::NotFound.into());
+    }
+    let name = place.path.name().map_or("", |name| name.as_str());
+    let facts = Facts { validators: validators(&call.app.store, &entry, blob), size: blob.size };
+    let description = Description {
+        name: name.to_owned(),
+        content_type: content_type(meta.media_type.as_deref(), name),
+        location: location(call.app, &place.space, &place.path),
+    };
+    send(call, Readable { blob: blob.clone(), facts, description }).await
+}
+
+/// Answers a GET or HEAD with what the request's conditions and range leave of a file.
+pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> {
+    let Readable { blob, facts, description } = file;
+    let answer = decide_get(&call.parts.method, &call.parts.headers, &facts);
+    let mut fields = answer_fields(&answer, &facts, &description);
+    let status = answer.status();
+    let span = match answer {
+        Answer::Whole => Span::whole(facts.size),
+        Answer::Part { span, .. } => span,
+        Answer::NotModified => return Ok(respond::empty(status, fields)),
+        Answer::PreconditionFailed => return Err(with_fields(Kind::PreconditionFailed.into(), fields)),
+        Answer::Unsatisfiable => {
+            let problem = Problem::new(Kind::Range).member("size", facts.size.get());
+            return Err(with_fields(problem, fields));
+        }
+    };
+    if wants_blake3(&call.parts.headers)? {
+        let known = blob.clone();
+        let identity = call.store(move |store| store.identity(&known)).await?;
+        let digests: Digests = [Digest::from(identity.blake3)].into_iter().collect();
+        fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
+    }
+    if call.parts.method == Method::HEAD {
+        return Ok(respond::empty(status, fields));
+    }
+    let reader = call.store(move |store| store.read_blob(&blob)).await?;
+    let download = Download::begin(Stored(reader), span).await?;
+    Ok(respond::file(status, fields, download))
+}
+
+/// A problem with the fields that a refused read has.
+fn with_fields(problem: Problem, fields: HeaderMap) -> Refusal {
+    let kept = fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
+    kept.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value))
+}
+
+/// Tells whether the digest is asked for that is known at no cost.
+///
+/// # Errors
+/// 400 for a field that cannot be read.
+pub fn wants_blake3(fields: &HeaderMap) -> Result<bool, Refusal> {
+    let preferences = Preferences::parse_field(fields.get_all(WANT_REPR_DIGEST).iter());
+    let preferences = preferences.map_err(|_| bad_field(WANT_REPR_DIGEST))?;
+    Ok(preferences.choose(&[Algorithm::Blake3]).is_some())
+}
+
+/// Stored bytes on their way out.
+struct Stored(ContentReader);
+
+impl Source for Stored {
+    type Error = StoreError;
+
+    fn read(&mut self, span: Span, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        self.0.read(span, into)
+    }
+}
+
+/// Returns the strong entity tag of a content.
+pub fn entity_tag(store: &Store, fingerprint: &Fingerprint) -> EntityTag {
+    EntityTag::strong(&store.entity_tag(fingerprint)).expect("base64url may stand in an entity tag")
+}
+
+/// Returns an entity tag as JSON spells it: as the field does, with its quotes.
+pub fn spell_entity_tag(store: &Store, fingerprint: &Fingerprint) -> String {
+    format!("\"{}\"", store.entity_tag(fingerprint))
+}
+
+/// Returns what validates a file. While the second of its date is not over, a second content could share it.
+pub fn validators(store: &Store, entry: &Entry, blob: &Blob) -> Validators {
+    let is_dated = !entry.date_weak && entry.modified.as_secs() < store.now().wall.as_secs();
+    Validators {
+        etag: entity_tag(store, &blob.fingerprint),
+        last_modified: is_dated.then(|| HttpDate::from_seconds(entry.modified.as_secs())),
+    }
+}
+
+/// Returns the long form of a file's URL, relative to the host.
+pub fn location(app: &App, space: &Space, path: &EntryPath) -> HeaderValue {
+    let url = format!("{}/files/@{}{}", app.config.base_path, space.name, path.to_url());
+    HeaderValue::from_str(&url).expect("a URL is visible ASCII")
+}
+
+/// What stands at the target of a change, and what must still stand there when it is made.
+pub struct Standing {
+    /// The file there, if there is one.
+    pub file: Option<(Entry, Blob)>,
+    /// What the change demands.
+    pub expect: Expect,
+    /// Whether the preconditions hold.
+    pub holds: bool,
+}
+
+/// Weighs the preconditions of a change against what stands at its target.
+///
+/// A change without preconditions may happen over whatever is there; one with any demands that what it was weighed
+/// against is still there in the transaction that makes it.
+///
+/// # Errors
+/// 409 if a folder stands there.
+pub fn weigh(store: &Store, fields: &HeaderMap, entry: Option<Entry>) -> Result<Standing, Refusal> {
+    let file = match entry {
+        None => None,
+        Some(entry) => match entry.kind.clone() {
+            EntryKind::Folder => return Err(Kind::IsAFolder.into()),
+            EntryKind::File { blob, .. } => Some((entry, blob)),
+        },
+    };
+    let conditions = Conditions::parse(fields);
+    let current = file.as_ref().map(|(entry, blob)| validators(store, entry, blob));
+    let decided = decide_precondition(MethodKind::Write, &conditions, current.as_ref());
+    let expect = match &file {
+        _ if conditions == Conditions::default() => Expect::Anything,
+        None => Expect::Nothing,
+        Some((entry, _)) => Expect::Entry(entry.id, entry.version),
+    };
+    Ok(Standing { file, expect, holds: decided == Precondition::Proceed })
+}
+
+/// Finds out what must stand at a target for a precondition of the native dialect to hold.
+///
+/// # Errors
+/// The inner one is the problem: a folder stands there, or the precondition does not hold already.
+pub fn expectation(
+    store: &Store,
+    space: SpaceId,
+    path: &EntryPath,
+    precondition: Option<&Guard>,
+) -> Result<Result<Expect, Kind>, StoreError> {
+    let entry = store.entry(space, path)?;
+    let file = match &entry {
+        None => None,
+        Some(Entry { kind: EntryKind::Folder, .. }) => return Ok(Err(Kind::IsAFolder)),
+        Some(entry @ Entry { kind: EntryKind::File { blob, .. }, .. }) => Some((entry, blob)),
+    };
+    Ok(match (precondition, file) {
+        (None, _) => Ok(Expect::Anything),
+        (Some(Guard::Absent), None) => Ok(Expect::Nothing),
+        (Some(Guard::Matches(etag)), Some((entry, blob)))
+            if *etag == spell_entity_tag(store, &blob.fingerprint) =>
+        {
+            Ok(Expect::Entry(entry.id, entry.version))
+        }
+        (Some(_), _) => Err(Kind::PreconditionFailed),
+    })
+}
+
+/// `PUT /files/<path>`.
+pub async fn put(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    let place = call.place(named).await?;
+    if place.folder {
+        return Err(Kind::IsAFolder.into());
+    }
+    replace(call, place, Expect::Anything).await
+}
+
+/// `POST /files/<folder>/`: creates in the folder; the name comes from `Content-Disposition`.
+pub async fn post(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    let mut place = call.place(named).await?;
+    if !place.folder {
+        return Err(Kind::NotAFolder.into());
+    }
+    let name = posted::file_name(&call.parts.headers);
+    let name = name.ok_or_else(|| bad_field("content-disposition"))?;
+    let bad_path = |bad: BadPath| Problem::new(Kind::BadPath).detail(bad.to_string());
+    let name = EntryName::parse(&name).map_err(bad_path)?;
+    place.path = place.path.join(name).map_err(bad_path)?;
+    place.folder = false;
+    replace(call, place, Expect::Nothing).await
+}
+
+/// Takes the body in as the content of a file. `expect` is what the method itself demands.
+async fn replace(call: &mut Call<'_>, place: Place, expect: Expect) -> Result<Response, Refusal> {
+    if call.parts.headers.contains_key(CONTENT_RANGE) {
+        return Err(Kind::ContentRange.into());
+    }
+    call.refuse_coding()?;
+    let declared = call.declared_digests()?;
+    let size = stated_size(call)?;
+    let (space, path) = (place.space.id, place.path.clone());
+    let entry = call.store(move |store| store.entry(space, &path)).await?;
+    if expect == Expect::Nothing && entry.is_some() {
+        return Err(Kind::Exists.into());
+    }
+    let standing = weigh(&call.app.store, &call.parts.headers, entry)?;
+    let blake3 = declared.representation.get(Algorithm::Blake3).or(declared.content.get(Algorithm::Blake3));
+    let blake3 = blake3.and_then(|digest| digest.file_hash());
+    if !standing.holds {
+        return lost_answer(call, &place, standing, blake3, size).await;
+    }
+    let expect = if expect == Expect::Nothing { expect } else { standing.expect };
+    let target = Target { space, path: place.path.clone(), expect, meta: described(&call.parts.headers) };
+    if let (Some(blake3), Some(size)) = (blake3, size)
+        && waits_for_100(call)
+    {
+        let identity = Identity { blake3, size };
+        let known = target.clone();
+        let linked = call.store(move |store| link_known(store, known, &identity)).await?;
+        if let Some(published) = linked {
+            return Ok(completed(call, &place, &published));
+        }
+    }
+    let user = call.who()?.user;
+    let receiving = call
+        .store(move |store| {
+            let hasher = Hasher::new(others_than_blake3(&declared));
+            let intake = store.begin_file(user, target, size)?;
+            Ok(Box::new(Receiving { intake, hasher, declared, blake3 }))
+        })
+        .await?;
+    let published = receive(call, receiving, size).await?;
+    Ok(completed(call, &place, &published))
+}
+
+/// Returns how many bytes the request states.
+fn stated_size(call: &Call<'_>) -> Result<Option<Length>, Refusal> {
+    let size = call.content_length().map(Length::new);
+    let max = call.app.config.caps.size;
+    if size.is_some_and(|size| size > max) {
+        let limit = HeaderValue::from_str(&format!("max-size={max}")).expect("digits may stand in a field");
+        let problem = Problem::new(Kind::TooLarge).member("limit", max.get());
+        return Err(Refusal::from(problem).field(UPLOAD_LIMIT, limit));
+    }
+    Ok(size)
+}
+
+/// What the client says about the file. A generic type says nothing, so the name may say more.
+fn described(fields: &HeaderMap) -> Meta {
+    let declared = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let says_nothing = |value: &&str| {
+        value.starts_with("application/octet-stream")
+            || value.starts_with("application/x-www-form-urlencoded")
+    };
+    let media_type = declared.filter(|value| !says_nothing(value)).map(str::to_owned);
+    Meta { media_type, ..Meta::default() }
+}
+
+/// A request whose `If-Match` fails because it succeeded before: the answer was lost, and what it wanted to store is
+/// what stands there.
+async fn lost_answer(
+    call: &Call<'_>,
+    place: &Place,
+    standing: Standing,
+    blake3: Option<FileHash>,
+    size: Option<Length>,
+) -> Result<Response, Refusal> {
+    let has_if_match = call.parts.headers.contains_key(IF_MATCH);
+    let (Some((entry, blob)), Some(blake3), true) = (standing.file, blake3, has_if_match) else {
+        return Err(Kind::PreconditionFailed.into());
+    };
+    let known = blob.clone();
+    let identity = call.store(move |store| store.identity(&known)).await?;
+    if identity.blake3 != blake3 || size.is_some_and(|size| size != identity.size) {
+        return Err(Kind::PreconditionFailed.into());
+    }
+    let (fingerprint, version) = (blob.fingerprint, entry.version);
+    let published = Published { identity, fingerprint, version, replaced: true, known: true };
+    Ok(completed(call, place, &published))
+}
+
+/// Tells whether the client waits for `100 Continue` before it sends its body. Only HTTP/1.1 clients are known to
+/// take a final answer instead.
+fn waits_for_100(call: &Call<'_>) -> bool {
+    let expects = call.parts.headers.get(EXPECT);
+    call.parts.version == Version::HTTP_11
+        && expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Links content that the target's space holds already; its owner is the caller.
+fn link_known(store: &Store, target: Target, identity: &Identity) -> Result<Option<Published>, StoreError> {
+    let blob = store.catalog().blob_in_space(target.space, &store.fingerprint(identity))?;
+    blob.map(|blob| store.link(target, &blob)).transpose()
+}
+
+/// Returns the algorithms besides BLAKE3 that have to be computed, because they were declared.
+fn others_than_blake3(declared: &Declared) -> Vec<Algorithm> {
+    let all = declared.content.algorithms().chain(declared.representation.algorithms());
+    let mut others: Vec<_> = all.filter(|algorithm| *algorithm != Algorithm::Blake3).collect();
+    others.dedup();
+    others
+}
+
+/// A file on its way in, with what it must hash to.
+struct Receiving {
+    intake: FileIntake,
+    hasher: Hasher,
+    declared: Declared,
+    blake3: Option<FileHash>,
+}
+
+impl Sink for Receiving {
+    type Error = StoreError;
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(chunk);
+        self.intake.push(chunk)
+    }
+}
+
+/// Takes the body in and makes it visible.
+async fn receive(
+    call: &mut Call<'_>,
+    receiving: Box<Receiving>,
+    size: Option<Length>,
+) -> Result<Published, Refusal> {
+    let bounds = Bounds {
+        length_max: size.unwrap_or(call.app.config.caps.size),
+        idle_max: call.app.config.deadlines.idle_body,
+    };
+    let stop = call.app.life.cut();
+    let Pumped { sink, ended, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
+    match ended {
+        Ended::Complete => call.store(move |_| Ok(publish(sink))).await?,
+        Ended::TooLong => Err(Problem::new(Kind::TooLarge).member("limit", bounds.length_max.get()).into()),
+        Ended::Cut | Ended::Idle | Ended::Stopped(_) => Err(Kind::Unavailable.into()),
+    }
+}
+
+/// Compares the digests that are not ours, then publishes. Blocks.
+fn publish(receiving: Box<Receiving>) -> Result<Published, Refusal> {
+    let computed = receiving.hasher.digests();
+    for declared in [&receiving.declared.content, &receiving.declared.representation] {
+        if let Some((theirs, ours)) = declared.disagreement(&computed) {
+            let problem = Problem::new(Kind::BodyDigestMismatch)
+                .member("expected", theirs.hex())
+                .member("actual", ours.hex());
+            return Err(problem.into());
+        }
+    }
+    Ok(receiving.intake.publish(receiving.blake3)?)
+}
+
+/// Answers with the file that is visible now.
+fn completed(call: &Call<'_>, place: &Place, published: &Published) -> Response {
+    let status = if published.replaced { StatusCode::OK } else { StatusCode::CREATED };
+    let store = &call.app.store;
+    let mut response = respond::json(status, &completion(store, &place.space, &place.path, published));
+    let location = location(call.app, &place.space, &place.path);
+    let fields = response.headers_mut();
+    fields.insert(ETAG, entity_tag(store, &published.fingerprint).to_value());
+    if status == StatusCode::CREATED {
+        fields.insert(LOCATION, location.clone());
+    }
+    fields.insert(CONTENT_LOCATION, location);
+    response
+}
+
+/// Returns what JSON says of a file that became visible.
+pub fn completion(store: &Arc<Store>, space: &Space, path: &EntryPath, published: &Published) -> Completed {
+    Completed {
+        path: long_path(space, path),
+        etag: spell_entity_tag(store, &published.fingerprint),
+        size: published.identity.size.get(),
+        blake3: published.identity.blake3,
+        version: published.version,
+        replaced: published.replaced,
+    }
+}
+
+/// `DELETE /files/<path>`: a file, or an empty folder.
+pub async fn delete(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    let place = call.place(named).await?;
+    remove(call, place, Contents::Keep).await
+}
+
+/// What happens to that which lies in a folder that is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// It stays, and so does the folder.
+    Keep,
+    /// It goes with the folder.
+    RemoveToo,
+}
+
+/// Deletes an entry if the request's preconditions hold.
+///
+/// # Errors
+/// 404 if there is none, 403 for the root of a space, 412 if a precondition fails, 409 for a folder that is not empty.
+pub async fn remove(call: &Call<'_>, place: Place, contents: Contents) -> Result<Response, Refusal> {
+    if place.path.is_root() {
+        return Err(Problem::new(Kind::Forbidden).detail("the root of a space stays").into());
+    }
+    let (space, path) = (place.space.id, place.path.clone());
+    let entry = call.store(move |store| store.entry(space, &path)).await?.ok_or(Kind::NotFound)?;
+    let is_file = matches!(entry.kind, EntryKind::File { .. });
+    if is_file && place.folder {
+        return Err(Kind::NotFound.into());
+    }
+    let expect = if is_file {
+        let standing = weigh(&call.app.store, &call.parts.headers, Some(entry))?;
+        if !standing.holds {
+            return Err(Kind::PreconditionFailed.into());
+        }
+        standing.expect
+    } else {
+        Expect::Entry(entry.id, entry.version)
+    };
+    let path = place.path;
+    call.store(move |store| store.remove(space, path, expect, contents == Contents::RemoveToo)).await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT, HeaderMap::new()))
+}

@@ -1,0 +1,116 @@
+//! From a request to its response: route, authenticate, let a handler act, and finish what every response needs.
+//! The order is part of the protocol: authentication, existence and right, limits, preconditions, body; and nothing
+//! reads the body before a handler decided to.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use hapax_proto::access::{Subject, Verb};
+use hapax_proto::problem::Kind;
+use http::request::Parts;
+use http::{Request, header::HOST};
+use hyper::body::Incoming;
+
+use crate::app::App;
+use crate::auth::decide_origin;
+use crate::body::RequestBody;
+use crate::call::Call;
+use crate::respond::{self, Refusal, Response};
+use crate::routes::{Found, Route, route};
+use crate::{admin, claims, entries, files, hash_tree, health, metrics, resource, tokens, uploads};
+
+/// The name of what no row of the table has, in metrics.
+const NO_ROUTE: &str = "None";
+
+/// Answers a request.
+pub async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response {
+    let begun = Instant::now();
+    let (parts, body) = request.into_parts();
+    let mut body = RequestBody::new(body);
+    let found = route(&parts.method, parts.uri.path(), &app.config.base_path);
+    let name = match &found {
+        Ok(Found::Route(row, _)) => row.name,
+        Ok(Found::Options(_)) | Err(_) => NO_ROUTE,
+    };
+    let outcome = match found {
+        Ok(Found::Route(row, route)) => act(app, peer, row.verb, route, &parts, &mut body).await,
+        Ok(Found::Options(allow)) => Ok(respond::options(allow)),
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = outcome.unwrap_or_else(respond::refusal);
+    respond::challenge(&mut response, &parts.headers);
+    respond::share(&mut response, &parts.headers, &app.config.allowed_origins);
+    let response = respond::early(response, body, parts.version, app.config.deadlines.idle_body).await;
+    let (status, took) = (response.status(), begun.elapsed());
+    metrics::request_answered(name, status, took);
+    tracing::debug!(%peer, method = %parts.method, route = name, status = status.as_u16(), ?took, "answered");
+    response
+}
+
+/// Answers a request that has a route.
+async fn act(
+    app: &App,
+    peer: SocketAddr,
+    verb: Verb,
+    route: Route,
+    parts: &Parts,
+    body: &mut RequestBody,
+) -> Result<Response, Refusal> {
+    let caller = app.auth.caller(&parts.headers, peer.ip()).await?;
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
+    decide_origin(&parts.method, &parts.headers, host, &app.config.allowed_origins)?;
+    // What nobody may do is refused before anything is looked up.
+    let _pass = match caller.subject {
+        Subject::Anonymous if verb != Verb::ReadService => return Err(Kind::Unauthenticated.into()),
+        Subject::Anonymous => None,
+        Subject::User { .. } => {
+            let who = caller.who.as_ref().ok_or(Kind::Internal)?;
+            Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
+        }
+    };
+    dispatch(route, Call { app, caller, verb, parts, body }).await
+}
+
+/// Hands the request to its handler.
+async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal> {
+    let call = &mut call;
+    match route {
+        Route::DescribeService => health::describe(call),
+        Route::Health => health::health(call),
+        Route::Ready => health::ready(call),
+        Route::Metrics => health::metrics(call),
+        Route::CreateUpload => uploads::create(call).await,
+        Route::ListUploads => uploads::list(call).await,
+        Route::ReadUpload { upload } => uploads::read(call, upload).await,
+        Route::CancelUpload { upload } | Route::DeleteUpload { upload } => {
+            uploads::cancel(call, upload).await
+        }
+        Route::StorePart { upload, part } => uploads::store_part(call, upload, part).await,
+        Route::ResizeUpload { upload } => uploads::resize(call, upload).await,
+        Route::CompleteUpload { upload } => uploads::complete(call, upload).await,
+        Route::DigestSpan { upload } => uploads::digest_span(call, upload).await,
+        Route::Claim => claims::claim(call).await,
+        Route::ReadTree { path } => hash_tree::read(call, path).await,
+        Route::ReadEntry { path } => entries::read(call, path).await,
+        Route::OperateOnEntry { path } => entries::operate(call, path).await,
+        Route::PatchEntry { path } => entries::patch(call, path).await,
+        Route::DeleteEntry { path } => entries::delete(call, path).await,
+        Route::CreateToken => tokens::create(call).await,
+        Route::ListTokens => tokens::list(call).await,
+        Route::RevokeToken { token } => tokens::revoke(call, token).await,
+        Route::ListUsers => admin::list_users(call).await,
+        Route::CreateUser => admin::create_user(call).await,
+        Route::ChangeUser { user } => admin::change_user(call, user).await,
+        Route::RemoveUser { user } => admin::remove_user(call, user).await,
+        Route::CheckStore => admin::check(call).await,
+        Route::SweepStore => admin::sweep(call).await,
+        Route::MeasureStore => admin::stats(call).await,
+        Route::ReadFile { path } => files::read(call, path).await,
+        Route::PutFile { path } => files::put(call, path).await,
+        Route::PostFile { path } => files::post(call, path).await,
+        Route::DeleteFile { path } => files::delete(call, path).await,
+        Route::ProbeUpload { upload } => resource::probe(call, upload).await,
+        Route::ReadUploadContent { upload } => resource::read(call, upload).await,
+    }
+}

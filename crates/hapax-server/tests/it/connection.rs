@@ -1,0 +1,74 @@
+//! What the connection itself promises: deadlines, limits of the header, both protocols, and an orderly end.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::server::Running;
+use crate::wire::curl;
+
+/// What a server waits for a header by default.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_does_not_end_is_not_waited_for() {
+    let server = Running::start().await;
+    for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\nHost: te"] {
+        let begun = Instant::now();
+        let mut wire = server.connect().await;
+        wire.send(sent).await;
+        let said = wire.rest().await;
+        assert!(!said.starts_with(b"HTTP/1.1 2"), "{sent:?}");
+        assert!(begun.elapsed() >= HEADER_DEADLINE, "{sent:?} ended after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < 3 * HEADER_DEADLINE, "{sent:?} ended after {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_is_too_large_is_refused() {
+    let server = Running::start().await;
+    let mut wire = server.connect().await;
+    wire.send(format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "x".repeat(63 << 10))).await;
+    assert_eq!(wire.answer().await.status, StatusCode::OK);
+    let mut wire = server.connect().await;
+    wire.send(format!("GET /healthz HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "x".repeat(64 << 10))).await;
+    assert_eq!(wire.answer().await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert_eq!(wire.rest().await, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_answers_one_request_after_the_other() {
+    let server = Running::start().await;
+    let mut wire = server.connect().await;
+    for _ in 0..3 {
+        let answer = wire.ask("GET", "/healthz").await;
+        assert_eq!((answer.status, answer.body.as_slice()), (StatusCode::OK, b"ok\n".as_slice()));
+    }
+    wire.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(wire.answer().await.body, b"ok\n");
+    assert_eq!(wire.answer().await.body, b"ready\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_protocols_are_spoken() {
+    let server = Running::start().await;
+    for (argument, version) in [("--http1.0", "1"), ("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")] {
+        let output = curl(&[argument, "-w", "%{http_version} %{http_code}", &server.url("/healthz")]).await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("ok\n{version} 200"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_ends_idle_connections_and_takes_no_new_ones() {
+    let server = Running::start().await;
+    let mut wire = server.connect().await;
+    assert_eq!(wire.ask("GET", "/healthz").await.status, StatusCode::OK);
+    let silent = server.connect().await;
+    let address = server.address;
+    let rest = tokio::spawn(wire.rest());
+    server.end().await;
+    assert_eq!(rest.await.unwrap(), b"");
+    assert_eq!(silent.rest().await, b"");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,108 @@
+//! A client that speaks bytes: it sends exactly what a test says and reads HTTP/1.1 answers.
+
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A connection.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    /// What was read and not yet understood.
+    ahead: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Returns a field as text; absent is empty.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Wire {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), ahead: Vec::new() }
+    }
+
+    /// Sends bytes; fails when the connection does.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Sends bytes.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends a request without a body and reads its answer.
+    pub(crate) async fn ask(&mut self, method: &str, target: &str) -> Answer {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+        self.answer_to(method).await
+    }
+
+    /// Reads an answer to a method that has bodies in its answers.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        self.answer_to("GET").await
+    }
+
+    /// Reads an answer.
+    pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
+        let end = loop {
+            if let Some(end) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            assert!(self.read_more().await > 0, "the connection ended within a head: {:?}", self.ahead);
+        };
+        let head: Vec<u8> = self.ahead.drain(..end).collect();
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let fields: HeaderMap = lines
+            .map(|line| {
+                let (name, value) = line.split_once(": ").unwrap();
+                (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+            })
+            .collect();
+        let has_body =
+            method != "HEAD" && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
+        let length = match fields.get("content-length") {
+            Some(length) if has_body => length.to_str().unwrap().parse().unwrap(),
+            _ => 0,
+        };
+        while self.ahead.len() < length {
+            assert!(self.read_more().await > 0, "the connection ended within a body");
+        }
+        Answer { status, fields, body: self.ahead.drain(..length).collect() }
+    }
+
+    async fn read_more(&mut self) -> usize {
+        self.stream.read_buf(&mut self.ahead).await.unwrap()
+    }
+
+    /// Reads until the server ends the connection, and returns what came.
+    pub(crate) async fn rest(mut self) -> Vec<u8> {
+        while self.read_more().await > 0 {}
+        self.ahead
+    }
+}
+
+/// Runs curl without its configuration file.
+pub(crate) async fn curl(arguments: &[&str]) -> Output {
+    tokio::process::Command::new("curl")
+        .args(["-q", "--silent", "--show-error", "--noproxy", "*"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap()
+}

@@ -1,0 +1,499 @@
+//! The command line: commands, their arguments and flags, and the words of `--help`. Owns their spelling; reads no
+//! file and decides nothing. Every flag is also an environment variable and a key of `hapax.toml` (see `settings`),
+//! so a flag has a long name, and its variable is that name behind `HAPAX_`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hapax",
+    version,
+    about = "A netdisk and transfer engine: every byte crosses the wire once",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+A remote path is [alias]:/path, or [alias]:@space/path in somebody else's space. The same command again is the resume.
+
+Exit codes: 0 ok, 1 some files failed, 2 usage, 3 not found, 4 not allowed, 5 temporary (run it again),
+6 conflict, 7 integrity, 8 source changed, 9 no space or quota, 130 and 143 interrupted.";
+
+/// The flags that every command has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Print NDJSON events on standard output
+    #[arg(long, global = true, env = "HAPAX_JSON", hide_env = true)]
+    pub(crate) json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, global = true, env = "HAPAX_QUIET", hide_env = true)]
+    pub(crate) quiet: bool,
+    /// Read settings from this file instead of hapax.toml in the configuration folder
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(env = "HAPAX_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Talk to this server instead of the one that was logged in to
+    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(env = "HAPAX_SERVER", hide_env = true)]
+    pub(crate) server: Option<String>,
+    /// What to log on standard error: error, warn, info, debug, trace, or rules like hapax_client=debug
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    #[arg(env = "HAPAX_LOG", hide_env = true)]
+    pub(crate) log: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server; everything it needs is embedded
+    Serve(Serve),
+    /// Show the promise in one command: temporary server, put, kill, resume, instant, get
+    Demo(Demo),
+    /// Exchange a password once for a token kept in the configuration folder
+    Login(Login),
+    /// Send files: resumes, or is instant, or sends only what changed
+    Put(Put),
+    /// Receive files: parallel, verified, resumable
+    Get(Get),
+    /// List a folder
+    Ls(Ls),
+    /// Tell everything about an entry
+    Stat(Paths),
+    /// Remove entries
+    Rm(Rm),
+    /// Give an entry another name
+    Mv(Mv),
+    /// Make folders, with their parents
+    Mkdir(Paths),
+    /// Write remote files to standard output, verified
+    Cat(Paths),
+    /// List unfinished uploads, or remove one
+    Transfers(Transfers),
+    /// Compare a local file with a remote one by their hashes
+    Verify(Verify),
+    /// Print BLAKE3 and SHA-256 of local files, computed in one pass
+    Hash(Hash),
+    /// Administrate the running server
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Work on a data folder that no server holds
+    #[command(subcommand)]
+    Offline(Offline),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man,
+}
+
+/// `hapax serve`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4000")]
+    #[arg(env = "HAPAX_LISTEN", hide_env = true)]
+    pub(crate) listen: SocketAddr,
+    /// The data folder; made at the first start [default: hapax in the user's data folder]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "HAPAX_DATA", hide_env = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Where the key ring lies, best on another device [default: keys in the data folder]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "HAPAX_KEYS", hide_env = true)]
+    pub(crate) keys: Option<PathBuf>,
+    /// The file with the master key that wraps the key ring [default: one in the folder of keys]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(env = "HAPAX_MASTER_KEY_FILE", hide_env = true)]
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// The certificate chain to serve TLS with, PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "HAPAX_TLS_CERT", hide_env = true)]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, env = "HAPAX_TLS_KEY", hide_env = true)]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// What stands before every path, when a proxy adds it: /hapax
+    #[arg(long, value_name = "PATH", default_value = "", env = "HAPAX_BASE_PATH", hide_env = true)]
+    pub(crate) base_path: String,
+    /// An origin of foreign pages that may read answers: <https://host:port>; may be repeated
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(env = "HAPAX_ALLOWED_ORIGIN", hide_env = true)]
+    pub(crate) allowed_origin: Vec<String>,
+    /// How long what was removed or replaced is kept
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    #[arg(env = "HAPAX_GRACE", hide_env = true)]
+    pub(crate) grace: Duration,
+    /// How long an unfinished upload lives without a byte
+    #[arg(long, value_name = "TIME", default_value = "7days", value_parser = duration)]
+    #[arg(env = "HAPAX_UPLOAD_IDLE", hide_env = true)]
+    pub(crate) upload_idle: Duration,
+    /// Unfinished uploads of one account
+    #[arg(long, value_name = "COUNT", default_value = "1000", env = "HAPAX_UPLOADS_MAX", hide_env = true)]
+    pub(crate) uploads_max: u32,
+    /// Connections at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "16384",
+        env = "HAPAX_CONNECTIONS_MAX",
+        hide_env = true
+    )]
+    pub(crate) connections_max: u32,
+    /// Print the effective settings and where each came from, and end
+    #[arg(long, env = "HAPAX_PRINT_CONFIG", hide_env = true)]
+    pub(crate) print_config: bool,
+}
+
+/// `hapax demo`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Demo {
+    /// How many MiB the file of the demonstration has
+    #[arg(long, value_name = "MIB", default_value = "200", value_parser = clap::value_parser!(u64).range(48..=65_536))]
+    #[arg(env = "HAPAX_SIZE", hide_env = true)]
+    pub(crate) size: u64,
+}
+
+/// `hapax login`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Login {
+    /// The address of the server
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) url: String,
+    /// A name for the server, to be written before the colon of remote paths
+    #[arg(long, value_name = "NAME", env = "HAPAX_ALIAS", hide_env = true)]
+    pub(crate) alias: Option<String>,
+    /// The name of the account; asked for if absent
+    #[arg(long, value_name = "NAME", env = "HAPAX_USER", hide_env = true)]
+    pub(crate) user: Option<String>,
+}
+
+/// `hapax put`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Put {
+    /// Local files and, last, the remote target; - is standard input
+    #[arg(required = true, num_args = 2.., value_names = ["LOCAL", "REMOTE"], value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Send folders with everything in them
+    #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
+    pub(crate) recursive: bool,
+    /// Fail if something has the remote name already
+    #[arg(long, env = "HAPAX_NO_OVERWRITE", hide_env = true)]
+    pub(crate) no_overwrite: bool,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+}
+
+/// `hapax get`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Get {
+    /// Remote files and, last and if wanted, the local target; - is standard output
+    #[arg(required = true, num_args = 1.., value_names = ["REMOTE", "LOCAL"], value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Receive folders with everything in them
+    #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
+    pub(crate) recursive: bool,
+    /// Replace local files that have the name already
+    #[arg(long, env = "HAPAX_OVERWRITE", hide_env = true)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+}
+
+/// How a transfer goes about its work.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Pace {
+    /// Parts of a file that are under way at once
+    #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(env = "HAPAX_PARALLEL", hide_env = true)]
+    pub(crate) parallel: u16,
+}
+
+/// `hapax ls`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Ls {
+    /// Remote folders
+    #[arg(value_name = "REMOTE", default_value = ":/")]
+    pub(crate) paths: Vec<String>,
+    /// List what lies in folders too
+    #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
+    pub(crate) recursive: bool,
+    /// Tell size, time and hash of each entry
+    #[arg(short, long, env = "HAPAX_LONG", hide_env = true)]
+    pub(crate) long: bool,
+}
+
+/// Remote paths, at least one.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Paths {
+    /// Remote paths
+    #[arg(required = true, value_name = "REMOTE")]
+    pub(crate) paths: Vec<String>,
+}
+
+/// `hapax rm`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Rm {
+    /// Remote paths
+    #[arg(required = true, value_name = "REMOTE")]
+    pub(crate) paths: Vec<String>,
+    /// Remove folders with everything in them
+    #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
+    pub(crate) recursive: bool,
+}
+
+/// `hapax mv`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Mv {
+    /// The remote path as it is
+    #[arg(value_name = "REMOTE")]
+    pub(crate) from: String,
+    /// The remote path as it should be; a slash at the end means inside the folder
+    #[arg(value_name = "TARGET")]
+    pub(crate) to: String,
+    /// Replace a file that has the name already
+    #[arg(long, env = "HAPAX_OVERWRITE", hide_env = true)]
+    pub(crate) overwrite: bool,
+}
+
+/// `hapax transfers`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Transfers {
+    #[command(subcommand)]
+    pub(crate) command: Option<TransfersCommand>,
+    /// The server, as the part of a remote path before its slash
+    #[arg(value_name = "ALIAS", default_value = ":")]
+    pub(crate) alias: String,
+}
+
+/// What to do with unfinished uploads.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TransfersCommand {
+    /// Remove an unfinished upload with the bytes it brought
+    Rm {
+        /// Its id, as listed
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+/// `hapax verify`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Verify {
+    /// The local file
+    #[arg(value_name = "LOCAL", value_hint = ValueHint::FilePath)]
+    pub(crate) local: PathBuf,
+    /// The remote file
+    #[arg(value_name = "REMOTE")]
+    pub(crate) remote: String,
+}
+
+/// `hapax hash`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Hash {
+    /// Local files; - is standard input
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// `hapax admin`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Admin {
+    /// Accounts
+    #[command(subcommand)]
+    User(User),
+    /// Tokens of your own account
+    #[command(subcommand)]
+    Token(Token),
+    /// Verify every invariant of the store
+    Check {
+        /// Read, authenticate and hash every byte as well
+        #[arg(long = "contents", env = "HAPAX_CONTENTS", hide_env = true)]
+        contents: bool,
+    },
+    /// Measure the store
+    Stats,
+    /// Remove what nothing refers to any more
+    Sweep {
+        /// Do not wait for the grace to pass
+        #[arg(long, env = "HAPAX_NOW", hide_env = true)]
+        now: bool,
+    },
+}
+
+/// `hapax admin user`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum User {
+    /// List the accounts
+    Ls,
+    /// Make an account; its password is asked for, or taken from `HAPAX_NEW_PASSWORD`
+    Add {
+        /// Its name
+        name: String,
+        /// Let it administrate
+        #[arg(long, env = "HAPAX_ADMIN", hide_env = true)]
+        admin: bool,
+    },
+    /// Give an account another password, asked for or taken from `HAPAX_NEW_PASSWORD`
+    Password {
+        /// Its name
+        name: String,
+    },
+    /// Limit how much an account may store
+    Quota {
+        /// Its name
+        name: String,
+        /// Bytes, or a number with KiB, MiB, GiB or TiB; none for no limit
+        limit: String,
+    },
+    /// Remove an account with all that is its own
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `hapax admin token`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Token {
+    /// List your tokens
+    Ls,
+    /// Make a token; it is printed this once
+    Add {
+        /// A name for people
+        name: String,
+        /// What it may do: read, write, admin
+        #[arg(long, value_name = "SCOPE", value_delimiter = ',', default_value = "read,write")]
+        #[arg(env = "HAPAX_SCOPE", hide_env = true)]
+        scope: Vec<String>,
+        /// How long it lives [default: for ever]
+        #[arg(long, value_name = "TIME", value_parser = duration, env = "HAPAX_EXPIRES", hide_env = true)]
+        expires: Option<Duration>,
+    },
+    /// Revoke a token
+    Rm {
+        /// Its id, as listed
+        id: i64,
+    },
+}
+
+/// `hapax offline`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Offline {
+    /// Verify every invariant of a data folder
+    Check {
+        #[command(flatten)]
+        folder: DataFolder,
+        /// Read, authenticate and hash every byte as well
+        #[arg(long = "contents", env = "HAPAX_CONTENTS", hide_env = true)]
+        contents: bool,
+    },
+    /// Give an account another password, taken from `HAPAX_NEW_PASSWORD`, else random and printed
+    ResetPassword {
+        #[command(flatten)]
+        folder: DataFolder,
+        /// The account
+        #[arg(value_name = "USER", default_value = "admin")]
+        user: String,
+    },
+}
+
+/// A data folder that no server holds.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataFolder {
+    /// The data folder [default: hapax in the user's data folder]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "HAPAX_DATA", hide_env = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Where the key ring lies [default: keys in the data folder]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "HAPAX_KEYS", hide_env = true)]
+    pub(crate) keys: Option<PathBuf>,
+    /// The file with the master key [default: one in the folder of keys]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(env = "HAPAX_MASTER_KEY_FILE", hide_env = true)]
+    pub(crate) master_key_file: Option<PathBuf>,
+}
+
+/// `hapax completions`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_a_variable_of_its_name() {
+        fn walk(command: &clap::Command, flags: &mut usize) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version"))
+                else {
+                    continue;
+                };
+                let variable = format!("HAPAX_{}", long.replace('-', "_").to_uppercase());
+                let found = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert_eq!(found, Some(variable), "{} --{long}", command.get_name());
+                *flags += 1;
+            }
+            command.get_subcommands().for_each(|command| walk(command, flags));
+        }
+        let mut flags = 0;
+        walk(&CommandLine::command(), &mut flags);
+        assert!(flags > 20, "only {flags} flags were looked at");
+    }
+
+    #[test]
+    fn command_lines_are_taken_or_refused() {
+        #[track_caller]
+        fn check(line: &str, taken: bool) {
+            let parsed = CommandLine::try_parse_from(line.split_whitespace());
+            assert_eq!(parsed.is_ok(), taken, "{parsed:?}");
+        }
+        check("hapax serve", true);
+        check("hapax serve --listen 127.0.0.1:0 --data /tmp/d --grace 1h", true);
+        check("hapax serve --listen nowhere", false);
+        check("hapax serve --grace soon", false);
+        check("hapax put a :/a", true);
+        check("hapax put -r a b :/c/", true);
+        check("hapax put a", false);
+        check("hapax put --parallel 0 a :/a", false);
+        check("hapax put - :/a", true);
+        check("hapax get :/a", true);
+        check("hapax get :/a -", true);
+        check("hapax get", false);
+        check("hapax ls", true);
+        check("hapax ls -lr :/a", true);
+        check("hapax rm", false);
+        check("hapax transfers", true);
+        check("hapax transfers rm u1", true);
+        check("hapax transfers rm", false);
+        check("hapax admin token add ci --scope read --expires 30days", true);
+        check("hapax admin user quota ann 5GiB", true);
+        check("hapax offline check --data /tmp/d --contents", true);
+        check("hapax completions zsh", true);
+        check("hapax completions vt100", false);
+        check("hapax fly", false);
+        check("hapax", false);
+    }
+}

@@ -1,0 +1,190 @@
+//! Tokens on disk and passwords from a terminal. Owns the two files of tokens, readable by their user alone, and the
+//! asking without echo; knows no server.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Code, Failure};
+
+/// A server that a token is kept for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Login {
+    /// The address.
+    pub(crate) server: String,
+    /// The account.
+    pub(crate) user: String,
+    /// The credential.
+    pub(crate) token: String,
+}
+
+/// A file of tokens by name: of an alias, or of a server and account.
+#[derive(Debug)]
+pub(crate) struct Logins {
+    file: PathBuf,
+    by_name: BTreeMap<String, Login>,
+}
+
+impl Logins {
+    /// Reads the file; without one, nothing is kept yet.
+    pub(crate) fn read(file: PathBuf) -> Result<Self, Failure> {
+        let by_name = match std::fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+                let failure = Failure::usage(format!("{} is damaged: {error}", file.display()));
+                failure.hint("remove it and log in again")
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(Failure::io("read", &file, &error)),
+        };
+        Ok(Self { file, by_name })
+    }
+
+    /// Returns what is kept under a name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Login> {
+        self.by_name.get(name)
+    }
+
+    /// Returns a login to this server, whatever its name.
+    pub(crate) fn find_server(&self, server: &str) -> Option<&Login> {
+        let server = server.trim_end_matches('/');
+        self.by_name.values().find(|login| login.server.trim_end_matches('/') == server)
+    }
+
+    /// Keeps a login, and writes the file.
+    pub(crate) fn keep(&mut self, name: &str, login: Login) -> Result<(), Failure> {
+        self.by_name.insert(name.to_owned(), login);
+        self.write()
+    }
+
+    /// Forgets a login, and writes the file.
+    pub(crate) fn forget(&mut self, name: &str) -> Result<(), Failure> {
+        match self.by_name.remove(name) {
+            Some(_) => self.write(),
+            None => Ok(()),
+        }
+    }
+
+    /// Replaces the file in one move: whoever reads meanwhile sees the old one or the new one.
+    fn write(&self) -> Result<(), Failure> {
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let text = serde_json::to_vec_pretty(&self.by_name).expect("names and texts always serialise");
+        let write = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // Such a file is made with mode 0600.
+            let mut new = tempfile::NamedTempFile::new_in(folder)?;
+            new.write_all(&text)?;
+            new.as_file().sync_all()?;
+            new.persist(&self.file).map_err(|failed| failed.error)
+        };
+        write().map(drop).map_err(|error| Failure::io("write", &self.file, &error))
+    }
+}
+
+/// Asks a question on the terminal, whatever standard input is.
+///
+/// # Errors
+/// There is no terminal.
+pub(crate) fn ask(question: &str) -> Result<String, Failure> {
+    ask_terminal(question, Echo::On)
+}
+
+/// Asks for a password on the terminal; what is typed is not shown.
+///
+/// # Errors
+/// There is no terminal.
+pub(crate) fn ask_password(question: &str) -> Result<String, Failure> {
+    ask_terminal(question, Echo::Off)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    On,
+    Off,
+}
+
+fn ask_terminal(question: &str, echo: Echo) -> Result<String, Failure> {
+    let failed = |error: &io::Error| {
+        let sentence = format!("there is no terminal to ask for the {question}: {error}");
+        Failure::new(Code::Usage, sentence).hint("set HAPAX_USER and HAPAX_PASSWORD")
+    };
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let mut terminal = terminal.map_err(|error| failed(&error))?;
+    let answer = (|| {
+        write!(terminal, "{question}: ")?;
+        terminal.flush()?;
+        let before = tcgetattr(&terminal)?;
+        if echo == Echo::Off {
+            let mut silent = before.clone();
+            silent.local_modes.remove(LocalModes::ECHO);
+            tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        }
+        let mut line = String::new();
+        let read = BufReader::new(&terminal).read_line(&mut line);
+        if echo == Echo::Off {
+            tcsetattr(&terminal, OptionalActions::Flush, &before)?;
+            writeln!(terminal)?;
+        }
+        read?;
+        Ok::<_, io::Error>(line)
+    })();
+    answer.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()).map_err(|error| failed(&error))
+}
+
+/// Draws a password that can be typed: 120 random bits.
+///
+/// # Errors
+/// The operating system gave no random bytes.
+pub(crate) fn random_password() -> Result<String, Failure> {
+    // 32 letters and digits of which none looks like another.
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 24];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot draw random bytes: {error}")))?;
+    let letters: Vec<char> = random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    let groups: Vec<String> = letters.chunks(6).map(|group| group.iter().collect()).collect();
+    Ok(groups.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn login(server: &str) -> Login {
+        Login { server: server.to_owned(), user: "ann".to_owned(), token: "t".to_owned() }
+    }
+
+    #[test]
+    fn logins_are_kept_for_their_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("below/logins.json");
+        let mut logins = Logins::read(file.clone()).unwrap();
+        assert_eq!(logins.find(""), None);
+        logins.keep("", login("http://nas/")).unwrap();
+        logins.keep("b", login("http://b")).unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mut logins = Logins::read(file.clone()).unwrap();
+        assert_eq!(logins.find(""), Some(&login("http://nas/")));
+        assert_eq!(logins.find_server("http://nas"), Some(&login("http://nas/")));
+        assert_eq!(logins.find_server("http://c"), None);
+        logins.forget("").unwrap();
+        let logins = Logins::read(file.clone()).unwrap();
+        assert_eq!((logins.find(""), logins.find("b")), (None, Some(&login("http://b"))));
+        std::fs::write(&file, "{").unwrap();
+        assert_eq!(Logins::read(file).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_random_password_is_long_and_another_each_time() {
+        let [one, two] = [random_password().unwrap(), random_password().unwrap()];
+        assert_eq!(one.len(), 27);
+        assert_ne!(one, two);
+    }
+}
