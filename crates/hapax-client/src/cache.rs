@@ -10,8 +10,9 @@ use std::time::Duration;
 use hapax_proto::digest::FileHash;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{TransferError, blocking};
+use crate::error::TransferError;
 use crate::source::{Facts, Stamp};
+use crate::tasks::blocking;
 
 /// The layout of the file. One of another layout is emptied: nothing in it cannot be computed again.
 const VERSION: i64 = 1;

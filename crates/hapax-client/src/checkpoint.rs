@@ -21,7 +21,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{TransferError, blocking};
+use crate::error::TransferError;
+use crate::tasks::blocking;
 
 /// What every log begins with: what it is, and the version of its layout.
 const MAGIC: &[u8; 8] = b"hapaxck1";
@@ -138,6 +139,16 @@ impl<R: Serialize + DeserializeOwned + Send + 'static> Log<R> {
         let path = self.path.clone();
         // Removed while it is still locked, so nobody else's log can be hit.
         self.with("remove", move |_| std::fs::remove_file(path)).await
+    }
+
+    /// Removes the log if it has no record: the transfer ended before there was anything to go on from.
+    pub async fn tidy(&self) -> Result<(), TransferError> {
+        let path = self.path.clone();
+        self.with("remove", move |file| {
+            let empty = file.metadata()?.len() <= MAGIC.len() as u64;
+            if empty { std::fs::remove_file(path) } else { Ok(()) }
+        })
+        .await
     }
 
     async fn with<T: Send + 'static>(
@@ -258,6 +269,7 @@ mod tests {
         let (log, records) = open(&folder).await;
         assert!(records.is_empty());
         log.append(words(&["a", "b"])).await.unwrap();
+        log.tidy().await.unwrap();
         log.append(words(&["c"])).await.unwrap();
         log.sync().await.unwrap();
         drop(log);
@@ -272,7 +284,10 @@ mod tests {
         log.remove().await.unwrap();
         drop(log);
         assert!(!path.exists());
-        assert!(open(&folder).await.1.is_empty());
+        let (log, records) = open(&folder).await;
+        assert!(records.is_empty() && path.exists());
+        log.tidy().await.unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test]

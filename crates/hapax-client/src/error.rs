@@ -244,19 +244,6 @@ impl TransferError {
     }
 }
 
-/// Runs work that blocks on a thread where that harms nobody.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => {
-                unreachable!("blocking work is neither aborted nor outlives the runtime it is awaited on")
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@
 
 /// What can go wrong with a transfer, and what to do then.
 pub mod error;
+/// Work on other threads and tasks.
+mod tasks;
 /// What a transfer tells whoever watches it.
 pub mod progress;
 /// Local files that are sent: what they are, their bytes, their digests.

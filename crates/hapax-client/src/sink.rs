@@ -17,8 +17,9 @@ use hapax_proto::tree::{PartHasher, PartNumber};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{TransferError, blocking};
+use crate::error::TransferError;
 use crate::source::PIECE;
+use crate::tasks::blocking;
 
 /// The longest name that leaves room for the ending of a temporary file.
 const STEM_BYTES_MAX: usize = 240;

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::error::{TransferError, blocking};
+use crate::error::TransferError;
+use crate::tasks::blocking;
 
 /// How much is read, hashed or written in one go on a blocking thread.
 pub const PIECE: usize = 256 * 1024;
@@ -217,6 +219,31 @@ impl Source {
         .await
     }
 
+    /// Reads and hashes the whole file, or returns `None` if it changed meanwhile.
+    pub async fn hash(&self, facts: Facts) -> Result<Option<FileHash>, TransferError> {
+        let source = self.clone();
+        let hashed = blocking(move || {
+            let raced = !facts.shows_writes_at(Stamp::now());
+            let read = || {
+                let mut hasher = blake3::Hasher::new();
+                let take = |piece: &[u8]| {
+                    hasher.update(piece);
+                    true
+                };
+                source.each_piece(Span::whole(facts.size()), take).map(|()| FileHash::from(hasher.finalize()))
+            };
+            let first = read()?;
+            // Read again where a write in the meantime might not show.
+            Ok(if raced && read()? != first { None } else { Some(first) })
+        })
+        .await;
+        match hashed {
+            Ok(hash) => Ok(if self.facts_now().await? == facts { hash } else { None }),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(TransferError::io("read", &self.path, error)),
+        }
+    }
+
     /// Reads a span on a thread of its own, a few pieces ahead of whoever takes them. Ends early, with an error,
     /// if the file does; the thread ends when the receiver is dropped.
     pub fn read(&self, span: Span) -> mpsc::Receiver<io::Result<Bytes>> {
@@ -260,8 +287,6 @@ pub(crate) fn behind(span: Span, length: Length) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use hapax_proto::digest::FileHash;
-
     use super::*;
 
     fn stamp(seconds: i64, nanos: u32) -> Stamp {
@@ -326,6 +351,7 @@ mod tests {
         let hashed = source.hash_part(PartNumber::FIRST, span, facts).await.unwrap().unwrap();
         assert_eq!(hashed.hasher.root(), Some(FileHash::of(&bytes)));
         assert!(!hashed.settled, "it was written this moment");
+        assert_eq!(source.hash(facts).await.unwrap(), Some(FileHash::of(&bytes)));
         let (mut pieces, mut read) = (source.read(span), Vec::new());
         while let Some(piece) = pieces.recv().await {
             read.extend_from_slice(&piece.unwrap());
@@ -345,6 +371,7 @@ mod tests {
         let mut pieces = source.read(span);
         assert!(pieces.recv().await.unwrap().is_err());
         assert!(pieces.recv().await.is_none());
+        assert_eq!(source.hash(facts).await.unwrap(), None);
         assert_ne!(source.facts_now().await.unwrap(), facts);
     }
 

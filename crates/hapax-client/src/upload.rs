@@ -158,7 +158,12 @@ pub async fn put_file(
         transfer.end().await?;
         return Ok(Outcome { how: How::Instant, stored });
     }
-    transfer.run().await
+    let journal = Arc::clone(&transfer.journal);
+    let outcome = transfer.run().await;
+    if outcome.is_err() {
+        journal.tidy().await?;
+    }
+    outcome
 }
 
 /// One put of a file that has a checkpoint.

@@ -332,7 +332,7 @@ impl Answer {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, TransferError> {
         match tokio::time::timeout(self.idle, self.response.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| disconnected(&self.doing, error)),
-            Err(_) => Err(TransferError::Disconnected { doing: self.doing.clone(), source: None }),
+            Err(_) => Err(self.broken()),
         }
     }
 
@@ -364,6 +364,11 @@ impl Answer {
             }
             None => TransferError::Unexpected { doing: self.doing, status, retry_after },
         }
+    }
+
+    /// Makes the error of a body that ended before its time.
+    pub(crate) fn broken(&self) -> TransferError {
+        TransferError::Disconnected { doing: self.doing.clone(), source: None }
     }
 
     /// Reads at most `bytes_max` of the body; what lies behind is not waited for.

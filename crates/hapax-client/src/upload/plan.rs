@@ -204,6 +204,10 @@ impl Journal {
         self.log.sync().await
     }
 
+    pub(super) async fn tidy(&self) -> Result<(), TransferError> {
+        self.log.tidy().await
+    }
+
     pub(super) async fn remove(&self) -> Result<(), TransferError> {
         self.log.remove().await
     }

@@ -19,7 +19,7 @@ use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, PartNumber, PartValue, merge_parts, part_count};
 use hapax_proto::upload::Held;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use super::Transfer;
 use super::part::{Job, Line, Origin, PartEnd, send_part};
@@ -29,6 +29,7 @@ use crate::claim::{Target, claim};
 use crate::error::TransferError;
 use crate::progress::Event;
 use crate::source::{Facts, Source};
+use crate::tasks::joined;
 
 /// After how many stored parts the checkpoint is synced. A power cut then costs hashing that many again, and
 /// sending none: what is there is the server's to say.
@@ -41,6 +42,12 @@ pub(super) struct Walked {
     sent: u64,
     /// Bytes that were found to be there by comparing.
     compared: Length,
+}
+
+impl Walked {
+    fn find(&mut self, length: Length) {
+        self.compared = self.compared.checked_add(length).expect("no more is found than the source has");
+    }
 }
 
 /// How a walk through the parts ended.
@@ -97,8 +104,8 @@ enum Task {
 
 /// What became of one task.
 enum Ended {
-    /// A part was sent and is there.
-    Sent,
+    /// A part was sent and is there; so many of its bytes were found to be there before.
+    Sent(Length),
     /// A part was found to be there, so many bytes.
     Found(Length),
     /// A part has no value: the hashing ended before it.
@@ -144,8 +151,11 @@ pub(super) async fn fill(
         let ended = ended?;
         match ended {
             Ended::Hashed | Ended::Unread => {}
-            Ended::Sent => walked.sent += 1,
-            Ended::Found(length) => walked.compared = walked.compared.checked_add(length).unwrap_or(length),
+            Ended::Sent(found) => {
+                walked.sent += 1;
+                walked.find(found);
+            }
+            Ended::Found(found) => walked.find(found),
             Ended::Instant(completed) => return Ok(Filled::Instant(completed)),
             // What is on the way already is let through: most of it is as good as before.
             Ended::Changed => stopped = stopped.or(Some(None)),
@@ -233,6 +243,11 @@ impl Filling {
                 return Ok(Ended::Found(span.length()));
             }
         };
+        // What the plan knew of was counted there.
+        let found = if step == Step::Compare { from } else { Length::ZERO };
+        if !found.is_zero() {
+            self.line.progress.event(Event::Solid(found));
+        }
         self.journal.sending(part, value).await?;
         let origin = Origin::File { source: self.source.clone(), facts: self.facts };
         match send_part(&self.line, Job { origin, part, span, value, from }).await? {
@@ -241,7 +256,7 @@ impl Filling {
                 if self.stored.fetch_add(1, Ordering::Relaxed) % PARTS_PER_SYNC == PARTS_PER_SYNC - 1 {
                     self.journal.sync().await?;
                 }
-                Ok(Ended::Sent)
+                Ok(Ended::Sent(found))
             }
             PartEnd::Changed => {
                 self.journal.forget_value(part);
@@ -262,15 +277,5 @@ impl Filling {
                 return self.journal.value(part);
             }
         }
-    }
-}
-
-fn joined<T>(ended: Result<T, JoinError>) -> T {
-    match ended {
-        Ok(ended) => ended,
-        Err(failed) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => unreachable!("tasks are aborted only together with whoever waits for them"),
-        },
     }
 }

@@ -8,7 +8,6 @@ use hapax_proto::dialect::native::{Completed, EntryPatch, Precondition};
 use hapax_proto::digest::{FileHash, Identity};
 use hapax_proto::problem::Kind;
 use hapax_proto::span::{Length, Span};
-use hapax_proto::tree::PartNumber;
 
 use super::{How, Outcome, Put, ROUNDS_MAX};
 use crate::attempt::{Attempts, repeat};
@@ -61,16 +60,11 @@ async fn hash(
     if let Some(blake3) = cached(client, source.path(), &facts).await {
         return Ok(Some(blake3));
     }
-    let read = async || source.hash_part(PartNumber::FIRST, Span::whole(facts.size()), facts).await;
-    let Some(first) = read().await? else { return Ok(None) };
-    let root = first.hasher.root();
-    // Read again where a write in the meantime might not show.
-    if first.raced && read().await?.and_then(|again| again.hasher.root()) != root {
-        return Ok(None);
+    let hashed = source.hash(facts).await?;
+    if hashed.is_some() {
+        progress.event(Event::Hashed(facts.size()));
     }
-    progress.event(Event::Hashed(facts.size()));
-    let now = source.facts_now().await?;
-    Ok(root.filter(|_| now == facts))
+    Ok(hashed)
 }
 
 /// Sends the file until it is stored, or returns `None` if it changed. What is stored is what was hashed: the
@@ -104,8 +98,8 @@ async fn send(
                     return Ok(None);
                 }
                 if error.problem() == Some(Kind::BodyDigestMismatch) {
-                    let again = source.hash_part(PartNumber::FIRST, Span::whole(size), facts).await?;
-                    if again.and_then(|again| again.hasher.root()) != Some(blake3) {
+                    // Either the line damaged the bytes or they are others now.
+                    if source.hash(facts).await? != Some(blake3) {
                         return Ok(None);
                     }
                 }

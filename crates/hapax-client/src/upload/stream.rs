@@ -16,8 +16,9 @@ use super::plan::random_key;
 use super::{How, Outcome, Put};
 use crate::attempt::{Attempts, repeat};
 use crate::client::Client;
-use crate::error::{TransferError, blocking};
+use crate::error::TransferError;
 use crate::progress::{Event, Progress};
+use crate::tasks::blocking;
 use crate::wire::{Content, Meter, Payload, Pieces};
 
 /// Puts what a stream gives, up to its end.

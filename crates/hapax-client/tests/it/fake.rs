@@ -27,7 +27,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,7 @@ pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     store: Arc<Mutex<Store>>,
     script: Arc<Mutex<Script>>,
+    running: watch::Sender<u32>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,22 +101,27 @@ impl Fake {
             address: listener.local_addr().unwrap(),
             store: Arc::default(),
             script: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
+            running: watch::Sender::new(0),
         };
         let (store, script) = (Arc::clone(&fake.store), Arc::clone(&fake.script));
+        let running = fake.running.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (store, script) = (Arc::clone(&store), Arc::clone(&script));
+                let (store, script, running) = (Arc::clone(&store), Arc::clone(&script), running.clone());
                 let service = hyper::service::service_fn(move |request| {
-                    serve(Arc::clone(&store), Arc::clone(&script), request)
+                    serve(Arc::clone(&store), Arc::clone(&script), Running::begin(&running), request)
                 });
                 // A connection that the script breaks ends with an error; that is its purpose.
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
-                );
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
             }
         });
         fake
+    }
+
+    /// Waits until no request is being served: after a client ended, what it had sent may still be read.
+    pub(crate) async fn quiet(&self) {
+        self.running.subscribe().wait_for(|running| *running == 0).await.unwrap();
     }
 
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
@@ -130,6 +136,12 @@ impl Fake {
     /// Puts a file into the store, as somebody else's doing.
     pub(crate) fn put(&self, path: &str, bytes: Vec<u8>) {
         self.store().publish(path, bytes.into(), None, false);
+    }
+
+    /// Returns the same server, for a script that changes what is stored.
+    pub(crate) fn handle(&self) -> Self {
+        let (store, script) = (Arc::clone(&self.store), Arc::clone(&self.script));
+        Self { address: self.address, store, script, running: self.running.clone() }
     }
 
     /// Returns the counts of bytes in and out since the last call.
@@ -198,9 +210,26 @@ fn problem(problem: &Problem) -> Reply {
     builder.body(full(problem.encode())).unwrap()
 }
 
+/// A request that is being served.
+struct Running(watch::Sender<u32>);
+
+impl Running {
+    fn begin(running: &watch::Sender<u32>) -> Self {
+        running.send_modify(|running| *running += 1);
+        Self(running.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
 async fn serve(
     store: Arc<Mutex<Store>>,
     script: Arc<Mutex<Script>>,
+    _running: Running,
     request: Request<Incoming>,
 ) -> Result<Reply, std::io::Error> {
     let (head, body) = request.into_parts();
@@ -265,7 +294,7 @@ fn command(
             let upload = store.upload(id)?;
             upload.create.mtime = resize.mtime;
             if upload.create.size != Some(resize.size) {
-                let old = std::mem::replace(&mut upload.create.size, Some(resize.size)).unwrap_or_default();
+                let old = upload.create.size.replace(resize.size).unwrap_or_default();
                 // Whole parts stay if the same bytes are a whole part of the new size too.
                 let same = |n: &u32| {
                     let span = |size| PartNumber::new(*n).span(Length::new(size));
@@ -283,10 +312,10 @@ fn command(
             Ok(claims(store, &serde_json::from_slice(body).map_err(read)?))
         }
         (&Method::PATCH, ["api", "v1", "entries", ..]) => {
-            let patch: EntryPatch = serde_json::from_slice(body).map_err(read)?;
+            let wanted: EntryPatch = serde_json::from_slice(body).map_err(read)?;
             let file = store.files.get_mut(&path[15..]).ok_or(Kind::NotFound)?;
-            file.mtime = patch.mtime.or(file.mtime.take());
-            file.executable = patch.executable.unwrap_or(file.executable);
+            file.mtime = wanted.mtime.or(file.mtime.take());
+            file.executable = wanted.executable.unwrap_or(file.executable);
             stat(store, &path[15..])
         }
         _ => Err(Kind::NotFound.into()),
@@ -379,12 +408,12 @@ async fn put_part(
     let (whole, mut bytes) = {
         let mut store = locked(store);
         let upload = store.upload(id)?;
-        let held = match (upload.parts.get(&number), upload.partial.get(&number)) {
+        let present = match (upload.parts.get(&number), upload.partial.get(&number)) {
             (Some((_, value)), None) => Held::Whole { value: *value },
             (_, Some(bytes)) => Held::Partial { have: Length::of(bytes) },
             (None, None) => Held::Nothing,
         };
-        match decide_part(upload.state, upload.create.size.map(Length::new), held, &run) {
+        match decide_part(upload.state, upload.create.size.map(Length::new), present, &run) {
             PartVerdict::Write { whole } => {
                 let kept = if from == 0 { Vec::new() } else { upload.partial[&number].clone() };
                 (whole, kept)
@@ -529,7 +558,7 @@ const VALUES_PER_PAGE: usize = 2;
 
 fn tree(store: &Store, path: &str, asked: &str) -> Result<Reply, Failure> {
     let file = store.files.get(path).ok_or(Kind::NotFound)?;
-    if !asked.contains(&file.etag.trim_matches('"')[..]) {
+    if !asked.contains(file.etag.trim_matches('"')) {
         return Err(Kind::Changed.into());
     }
     let size = Length::of(&file.bytes);
@@ -583,14 +612,14 @@ fn get_file(store: &Mutex<Store>, path: &str, fields: &HeaderMap, fault: Fault) 
     };
     let mut reply = Response::builder().status(answer.status());
     reply.headers_mut().unwrap().extend(answer_fields(&answer, &facts, &description));
-    let body = sending(store, slice(&file.bytes, span), fault);
+    let body = sending(store, &slice(&file.bytes, span), fault);
     Ok(reply.body(body).unwrap())
 }
 
 /// Sends a body in pieces, through a channel that ends as the fault says.
 fn sending(
     store: &Mutex<Store>,
-    bytes: Bytes,
+    bytes: &Bytes,
     fault: Fault,
 ) -> http_body_util::combinators::BoxBody<Bytes, std::io::Error> {
     let mut bytes = bytes.to_vec();

@@ -1,6 +1,8 @@
 //! The engines against a server in the same process that can be made to misbehave: it cuts lines after any byte,
 //! loses answers, is busy, and edits the very file that is being sent.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 mod fake;
 mod get;
 mod put;
