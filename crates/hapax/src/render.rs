@@ -184,7 +184,7 @@ impl Board {
                 if let Some(line) = row.line_after(period) {
                     self.draw(row, &line);
                 }
-                self.draw_total(&mut state);
+                Self::draw_total(&mut state);
             }
         }
     }
@@ -211,7 +211,7 @@ impl Board {
         }
     }
 
-    fn draw_total(&self, state: &mut State) {
+    fn draw_total(state: &mut State) {
         let (solid, sent) = state
             .rows
             .values()
@@ -319,7 +319,9 @@ mod tests {
 
     fn sums(events: &[Event]) -> Sums {
         let mut sums = Sums::default();
-        events.iter().for_each(|event| sums.add(event));
+        for event in events {
+            sums.add(event);
+        }
         sums
     }
 
@@ -352,10 +354,7 @@ mod tests {
         let mut speed = Speed::default();
         speed.sample(10 << 20, Duration::from_secs(1));
         let state = sums(&[begun(100 << 20, 40 << 20), Event::Moved(length(10 << 20))]);
-        assert_eq!(
-            line("a", &state, speed, false),
-            "a: 40 %, 40 MiB of 100 MiB, 10 MiB/s  5 s left"
-        );
+        assert_eq!(line("a", &state, speed, false), "a: 40 %, 40 MiB of 100 MiB, 10 MiB/s  5 s left");
         let drawn = line("a", &state, speed, true);
         assert!(drawn.contains("█████████▒▒▒············   40 %"), "{drawn}");
         let stream = sums(&[Event::Begun { size: None, kept: Length::ZERO }, Event::Moved(length(2_048))]);
@@ -367,7 +366,10 @@ mod tests {
         assert_eq!(shortened("film.mkv"), "film.mkv");
         let long = shortened("a very long name of a film that nobody knows.mkv");
         assert_eq!(long.chars().count(), NAME_CHARS);
-        assert!(long.starts_with("a very long ") && long.ends_with("knows.mkv") && long.contains('…'), "{long}");
+        assert!(
+            long.starts_with("a very long ") && long.ends_with("knows.mkv") && long.contains('…'),
+            "{long}"
+        );
     }
 
     #[test]
@@ -379,7 +381,10 @@ mod tests {
             assert_eq!(told.map(|told| serde_json::to_string(&told).unwrap()).as_deref(), json);
         }
         check(&begun(9, 4), Some(r#"{"event":"begun","file":"f","size":9,"kept":4}"#));
-        check(&Event::Solid(length(1)), Some(r#"{"event":"progress","file":"f","size":9,"solid":4,"moved":0}"#));
+        check(
+            &Event::Solid(length(1)),
+            Some(r#"{"event":"progress","file":"f","size":9,"solid":4,"moved":0}"#),
+        );
         check(&Event::Instant, Some(r#"{"event":"instant","file":"f"}"#));
         check(
             &Event::Retrying { after: Duration::from_millis(5), reason: "why".to_owned() },
