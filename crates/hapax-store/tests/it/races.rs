@@ -70,7 +70,7 @@ impl Track {
         self.begin(upload, from, bytes)?.wait()
     }
 
-    fn finish(&self, upload: Upload) -> Result<FileHash, StoreError> {
+    fn finish(&self, upload: &Upload) -> Result<FileHash, StoreError> {
         let upload = self.rig.store().upload(upload.id)?;
         let size = upload.size.unwrap();
         Ok(self.rig.store().finish_upload(&upload, size, Expect::Anything, None)?.identity.blake3)
@@ -175,7 +175,7 @@ fn r2_a_late_run_brings_no_deleted_fragment_back() {
     assert_refused(&late.finish(Ending::Complete).unwrap().wait());
     track.actor().assert_sound();
     track.send(&upload, 80_000, &bytes[80_000..]).unwrap();
-    assert_eq!(track.finish(upload).unwrap(), FileHash::of(&bytes));
+    assert_eq!(track.finish(&upload).unwrap(), FileHash::of(&bytes));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn writers_of_one_lane_take_turns() {
         };
         race(vec![Box::new(write), Box::new(write), Box::new(write)]);
         assert_eq!(track.rig.store().lanes().count(), 0);
-        assert_eq!(track.finish(upload).unwrap(), FileHash::of(bytes));
+        assert_eq!(track.finish(&upload).unwrap(), FileHash::of(bytes));
     });
 }
 
@@ -213,7 +213,7 @@ fn a_completion_and_a_part_do_not_mix() {
         track.send(&upload, 0, &old).unwrap();
         let shared = &*track;
         let (completed, replaced) = thread::scope(|scope| {
-            let completed = scope.spawn(|| shared.finish(upload.clone()));
+            let completed = scope.spawn(|| shared.finish(&upload));
             let replaced = shared.send(&upload, 0, &new);
             (completed.join().unwrap(), replaced)
         });
@@ -228,7 +228,7 @@ fn a_completion_and_a_part_do_not_mix() {
             assert_refused(&replaced);
         }
         if completed.is_err() {
-            assert_eq!(track.finish(upload).unwrap(), FileHash::of(&new));
+            assert_eq!(track.finish(&upload).unwrap(), FileHash::of(&new));
         }
     });
 }
@@ -249,7 +249,7 @@ fn a_cancelled_upload_stays_cancelled() {
             assert_refused(&sent);
         }
         assert_refused(&track.send(&upload, 0, &bytes));
-        assert_refused(&track.finish(upload));
+        assert_refused(&track.finish(&upload));
         if number % 10 == 9 {
             track.rig.store().sweep(Keep::Nothing).unwrap();
             assert_eq!(track.rig.store().catalog().stats().unwrap().objects, 0);
@@ -279,7 +279,7 @@ fn r8_a_cancelled_upload_takes_no_bytes_from_its_neighbours() {
                 });
             }
         });
-        for upload in uploads.into_iter().skip(1).step_by(2) {
+        for upload in uploads.iter().skip(1).step_by(2) {
             assert_eq!(track.finish(upload).unwrap(), FileHash::of(&bytes));
         }
         assert!(track.actor().read(&format!("/{}", number * 8 + 1)) == bytes);
