@@ -149,7 +149,7 @@ impl Store {
             match self.clean_dead_dir(dir) {
                 Ok(strays) => swept.strays_deleted += strays,
                 Err(error @ StoreError::Disk { .. }) => {
-                    warn!(%dir, %error, "a directory could not be cleaned")
+                    warn!(%dir, %error, "a directory could not be cleaned");
                 }
                 Err(error) => return Err(error),
             }

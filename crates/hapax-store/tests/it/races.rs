@@ -180,7 +180,7 @@ fn r2_a_late_run_brings_no_deleted_fragment_back() {
 
 #[test]
 fn writers_of_one_lane_take_turns() {
-    races(200, |track, number| {
+    races(60, |track, number| {
         let bytes = noise(200_000, number);
         let upload = track.upload(number, bytes.len());
         let step = 1 + track.draws.below(90_000);
