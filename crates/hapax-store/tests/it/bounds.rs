@@ -18,8 +18,11 @@ use crate::rig::{End, SharedClock};
 use crate::script::{Actor, Session, Step};
 use crate::world::noise;
 
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = hours(24);
+
+const fn hours(count: u64) -> Duration {
+    Duration::from_hours(count)
+}
 
 /// A session with an open upload, and a file that was removed.
 fn aging() -> Session {
@@ -53,15 +56,15 @@ fn assert_untouched(session: &Session) {
 fn things_end_when_their_time_has_passed() {
     let session = aging();
     let clock = Arc::clone(&session.rig.clock.0);
-    clock.advance(DAY - HOUR);
+    clock.advance(hours(23));
     assert_untouched(&session);
-    clock.advance(2 * HOUR);
+    clock.advance(hours(2));
     assert_eq!(sweep(&session), Swept { blobs_buried: 1, ..Swept::default() });
-    clock.advance(DAY + HOUR);
+    clock.advance(hours(25));
     assert_eq!(sweep(&session), Swept { objects_deleted: 1, ..Swept::default() });
-    clock.advance(5 * DAY - 4 * HOUR);
+    clock.advance(hours(5 * 24 - 4));
     assert_untouched(&session);
-    clock.advance(3 * HOUR);
+    clock.advance(hours(3));
     assert_eq!(sweep(&session).uploads_expired, 1);
 }
 
@@ -75,7 +78,7 @@ fn a_wall_clock_that_jumps_ends_nothing_early() {
         assert_untouched(&session);
         clock.jump(jump(wall(&session)));
         assert_untouched(&session);
-        clock.advance(DAY - HOUR);
+        clock.advance(hours(23));
         assert_untouched(&session);
         clock.advance(5 * DAY);
         assert_eq!(sweep(&session).uploads_expired, 0, "six days of seven have passed");
@@ -102,7 +105,7 @@ fn a_restart_under_a_wrong_clock_ends_nothing_early() {
         session.rig.end(End::Killed);
         sweep(&session);
         session.actor().assert_agrees(&session.ledger);
-        session.rig.clock.0.advance(DAY - 2 * HOUR);
+        session.rig.clock.0.advance(hours(22));
         let swept = sweep(&session);
         assert_eq!((swept.uploads_expired, swept.blobs_buried, swept.objects_deleted), (0, 0, 0));
         session.rig.clock.0.advance(7 * DAY);

@@ -9,14 +9,17 @@ use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
 use hapax_store::catalog::EntryKind;
+use hapax_store::catalog::model::faulty::{Fault as CatalogFault, Report, Spell};
 use hapax_store::check::Depth;
 use hapax_store::disk::Disk;
+use hapax_store::disk::faulty::{Failure, Fault, Operation, Torn};
 use hapax_store::error::{ErrorClass, StoreError};
 use hapax_store::id::ObjectName;
+use hapax_store::sweep::Keep;
 use hapax_store::upload::Ending;
 use rusqlite::Connection;
 
-use crate::rig::{Case, Draws, full, layout, seed};
+use crate::rig::{Case, Draws, End, full, layout, seed};
 use crate::script::{Session, Step, content};
 use crate::world::{World, noise};
 
@@ -204,6 +207,46 @@ fn r5_a_damaged_file_is_healed_by_another_upload() {
     session.step(Step::Sweep).unwrap();
     session.actor().assert_agrees(&session.ledger);
     session.assert_nothing_leaks();
+}
+
+/// A disk that cannot read is as good as damage: the check names the file, and the sweep goes on with all else.
+#[test]
+fn a_disk_that_cannot_read_keeps_nothing_else_from_being_swept() {
+    let mut session = Session::new();
+    store_in_two(&mut session, "a", "/file", 1);
+    session.step(Step::Put { path: "/again", seed: 1, size: FILE }).unwrap();
+    session.step(Step::Put { path: "/gone", seed: 2, size: 70_000 }).unwrap();
+    session.step(Step::Remove { path: "/gone" }).unwrap();
+    session.rig.disk.inject(Fault::from(0, Failure::Io).only(Operation::Read));
+    let findings = session.rig.store().check(Depth::Data).unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.contains("/file")), "{findings:?}");
+    let swept = session.rig.store().sweep(Keep::Nothing).unwrap();
+    assert_eq!((swept.blobs_buried, swept.objects_deleted, swept.spares_settled), (1, 1, 0));
+    session.rig.disk.heal();
+    assert_eq!(session.rig.store().sweep(Keep::Nothing).unwrap().spares_settled, 1);
+    session.actor().assert_agrees(&session.ledger);
+}
+
+/// The same for a directory that cannot be listed, or whose strays cannot be removed: the next sweep does it.
+#[test]
+fn a_directory_that_cannot_be_cleaned_keeps_nothing_else_from_being_swept() {
+    for operation in [Operation::List, Operation::Remove, Operation::SyncDir] {
+        let mut session = Session::new();
+        store_in_two(&mut session, "a", "/file", 1);
+        session.rig.catalog.fail(CatalogFault::Before, Spell::Once, Report::Busy);
+        session.step(Step::Put { path: "/stray", seed: 3, size: 70_000 }).unwrap_err();
+        session.rig.end(End::Killed);
+        session.step(Step::Create { name: "u", path: "/u", size: 70_000 }).unwrap();
+        session.rig.disk.inject(Fault::once(0, Failure::Io).only(operation));
+        let swept = session.rig.store().sweep(Keep::Nothing).unwrap();
+        assert_eq!(swept.strays_deleted, 0, "{operation:?}");
+        session.rig.store().sweep(Keep::Nothing).unwrap();
+        // What a removal that was not synced left behind would come back now, in a directory that nobody looks through.
+        session.rig.end(End::PowerCut(Torn::Nothing));
+        session.rig.store().sweep(Keep::Nothing).unwrap();
+        assert_eq!(session.rig.objects_on_disk(), session.rig.objects_in_catalog(), "{operation:?}");
+        session.actor().assert_agrees(&session.ledger);
+    }
 }
 
 #[test]
