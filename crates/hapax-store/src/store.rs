@@ -87,6 +87,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let lock = layout.open(disk.as_ref())?;
         let ring = KeyRing::open_or_create(disk.as_ref(), layout, master)?;
+        create_catalog_file(disk.as_ref(), layout)?;
         let catalog = SqliteCatalog::open(&layout.catalog())?;
         let data = layout.data_dir();
         disk.sync_dir(data).map_err(StoreError::disk("sync", data))?;
@@ -233,6 +234,15 @@ impl Store {
     ) -> PartValue {
         PartValue::new(self.stores.ring.mask_value(object, start, part, masked.0))
     }
+}
+
+/// Makes the catalog's file before SQLite does: for its owner only, a mode that SQLite then gives to the files beside it.
+fn create_catalog_file(disk: &dyn Disk, layout: &Layout) -> Result<(), StoreError> {
+    let path = layout.catalog();
+    if disk.facts(&path).map_err(StoreError::disk("look at", &path))?.is_none() {
+        disk.create(&path).map_err(StoreError::disk("create", &path))?;
+    }
+    Ok(())
 }
 
 fn identity_row(fingerprint: &Fingerprint) -> Row<'_> {

@@ -98,8 +98,12 @@ mod tests {
     #[test]
     fn folders_are_found_by_the_environment() {
         check(
-            &[("HOME", "/home/ann")],
-            Some(["/home/ann/.config/hapax", "/home/ann/.local/state/hapax", "/home/ann/.local/share/hapax"]),
+            &[("HOME", "/users/ann")],
+            Some([
+                "/users/ann/.config/hapax",
+                "/users/ann/.local/state/hapax",
+                "/users/ann/.local/share/hapax",
+            ]),
         );
         check(
             &[
