@@ -89,7 +89,7 @@ impl MasterKey {
     /// Reads a master key file: 64 hex digits, so that it can be printed, kept in a safe and typed again.
     ///
     /// # Errors
-    /// [`StoreError::KeyFile`] if it is missing, open to others than its owner, or not a key.
+    /// [`StoreError::KeyFile`] if it is missing, open to others than its owner and its group's readers, or not a key.
     pub fn from_file(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
         let unusable = |why| StoreError::KeyFile { path: path.display().to_string(), why };
         // A service manager hands a credential over as root's, readable through an access list, which shows as its
