@@ -215,16 +215,6 @@ impl Store {
         Ok(FileHash::new(hash))
     }
 
-    pub(crate) fn mask(
-        &self,
-        object: ObjectId,
-        start: Offset,
-        part: PartNumber,
-        value: PartValue,
-    ) -> MaskedValue {
-        MaskedValue(self.stores.ring.mask_value(object, start, part, *value.as_bytes()))
-    }
-
     pub(crate) fn unmask(
         &self,
         object: ObjectId,
@@ -243,6 +233,20 @@ fn create_catalog_file(disk: &dyn Disk, layout: &Layout) -> Result<(), StoreErro
         disk.create(&path).map_err(StoreError::disk("create", &path))?;
     }
     Ok(())
+}
+
+/// Masks the value of a part, as the catalog keeps it.
+///
+/// A function of the ring alone: what is on its way to the committer must not hold the store, or one of the store's own
+/// threads may come to be the last that holds it.
+pub(crate) fn mask(
+    ring: &KeyRing,
+    object: ObjectId,
+    start: Offset,
+    part: PartNumber,
+    value: PartValue,
+) -> MaskedValue {
+    MaskedValue(ring.mask_value(object, start, part, *value.as_bytes()))
 }
 
 fn identity_row(fingerprint: &Fingerprint) -> Row<'_> {
