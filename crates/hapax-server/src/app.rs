@@ -11,7 +11,6 @@ use crate::body::Stop;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
-use crate::prefix::Prefixes;
 
 /// How many digests of stored bytes one account has computed at once.
 const DIGESTS_AT_ONCE: u32 = 2;
@@ -34,8 +33,6 @@ pub struct App {
     pub digests: Gate<UserId>,
     /// Held by the one check or sweep that runs.
     pub housework: Mutex<()>,
-    /// How far uploads reach.
-    pub prefixes: Arc<Prefixes>,
     /// Where the server is in its life.
     pub life: Life,
 }
@@ -54,7 +51,6 @@ impl App {
             parts: Gate::new(config.caps.parts_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
             housework: Mutex::default(),
-            prefixes: Arc::default(),
             life: Life::begin(),
             config,
         })

@@ -30,8 +30,6 @@ pub mod stamp;
 pub mod refuse;
 /// Who is asking.
 pub mod auth;
-/// How far an upload's contiguous prefix reaches.
-pub mod prefix;
 /// What all requests share.
 pub mod app;
 /// One request on its way through a handler.

@@ -1,7 +1,5 @@
 //! The upload resource `/uploads/<id>`, as every dialect sees it: one representation, the durable contiguous prefix.
 
-use std::sync::Arc;
-
 use hapax_proto::digest::{Digest, Digests, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Description, Facts};
@@ -86,8 +84,8 @@ async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset
     let (is_done, offset) = match upload.state {
         State::Done => (true, upload.size.unwrap_or_default().end()),
         State::Open => {
-            let (prefixes, looked_up) = (Arc::clone(&call.app.prefixes), upload.clone());
-            (false, call.store(move |store| prefixes.end(store, &looked_up)).await?)
+            let looked_up = upload.clone();
+            (false, call.store(move |store| store.durable_offset(&looked_up)).await?)
         }
         state => return Err(ended(state).into()),
     };

@@ -125,7 +125,7 @@ async fn status(call: &Call<'_>, upload: Upload, from: PartNumber) -> Result<Upl
             size: upload.size.map(Length::get),
             part_size: PART.get(),
             state: upload.state,
-            offset: received.offset().get(),
+            offset: store.durable_offset(&upload)?.get(),
             expires: stamp::spell(upload.expires),
             epoch: upload.generation.into(),
             limits,
@@ -195,7 +195,6 @@ pub async fn resize(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     }
     let mtime = stamp::parse_mtime(resize.mtime.as_deref())?;
     let resized = call.store(move |store| store.resize_upload(&upload, size, mtime)).await;
-    call.app.prefixes.forget(id);
     let status = status(call, resized?, PartNumber::FIRST).await?;
     Ok(respond::json(StatusCode::OK, &status))
 }
@@ -289,7 +288,6 @@ pub async fn cancel(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> 
         State::Cancelled => {}
         state => return Err(ended(state).into()),
     }
-    call.app.prefixes.forget(id);
     Ok(respond::empty(StatusCode::NO_CONTENT, HeaderMap::new()))
 }
 

@@ -42,7 +42,7 @@
 //!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
 //!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
 //!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
-//! - *Covered* counts the bytes in extents, not those in tails.
+//! - *Covered* counts the bytes in extents, not those in tails; *prefix* is where the first of them is missing.
 //! - *The first root* of an upload is what the last `Store` said that touched part 0: that removed or put an extent which
 //!   begins there, had or has part 0 as its lane's open part, or said one. `Resize` forgets it if it drops any of part 0.
 //! - *An ended upload* tells its completion, its size and what it was created with; its content is gone or a blob's, so it has
@@ -250,6 +250,8 @@ pub struct Upload {
     pub content_version: u64,
     /// How many bytes of the content are durable.
     pub covered: Length,
+    /// Where the first byte is missing that is in no extent.
+    pub prefix: Offset,
     /// The sealed BLAKE3 that the file has if it ends where part 0 ends now.
     pub first_root: Option<Vec<u8>>,
     /// When it was created.

@@ -24,7 +24,7 @@ use hapax_proto::span::{Length, Offset};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
-use crate::catalog::{BootId, Catalog, Intent, Outcome};
+use crate::catalog::{Answer, BootId, Catalog, Intent, Outcome};
 use crate::error::{ErrorClass, StoreError};
 use crate::id::{DirId, ObjectId, ObjectName};
 use crate::key::KeyRing;
@@ -446,8 +446,7 @@ fn run_commits(stores: &Stores, queue: &Receiver<Member>, failed: &watch::Sender
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(BATCH_MAX - 1));
         let batch = sync_dirs(stores.objects.as_ref(), batch);
-        if let Err(cause) = commit_batch(stores, batch) {
-            failed.send_replace(Some(cause));
+        if !commit_batch(stores, batch, failed) {
             // What is queued behind is dropped with the queue; its waiters hear that the store is closed.
             return;
         }
@@ -472,28 +471,38 @@ fn sync_dirs(objects: &dyn Objects, batch: Vec<Member>) -> Vec<Member> {
     good
 }
 
-/// Commits one batch and answers its members.
-///
-/// # Errors
-/// The cause, if the catalog can no longer be trusted.
-fn commit_batch(stores: &Stores, batch: Vec<Member>) -> Result<(), Arc<StoreError>> {
+/// Commits one batch and answers its members. Returns whether the catalog can still be trusted; if not, that is told to
+/// everybody before it is told to the members.
+fn commit_batch(
+    stores: &Stores,
+    batch: Vec<Member>,
+    failed: &watch::Sender<Option<Arc<StoreError>>>,
+) -> bool {
     let (mut intents, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for Member { intent, home, answer } in batch {
         intents.push(intent(home.as_ref().map(|home| home.placed)));
         waiting.push((home, answer));
     }
-    match commit_with_ballast(stores, &intents) {
+    let Committed { answers, repeated } = commit_with_ballast(stores, &intents);
+    match answers {
         Ok(answers) => {
             for (answered, (home, waiter)) in answers.into_iter().zip(waiting) {
-                if let (Err(_), Some(home)) = (&answered, &home) {
-                    discard(stores.objects.as_ref(), home);
+                match (&answered, &home) {
+                    // A refusal may only say that the first try had happened: its rows may point to the object.
+                    (Err(_), Some(home)) if repeated => home.dir.litter(),
+                    (Err(_), Some(home)) => discard(stores.objects.as_ref(), home),
+                    _ => {}
                 }
                 drop(waiter.send(answered.map_err(StoreError::from)));
             }
-            Ok(())
+            true
         }
         Err(error) => {
             let cause = Arc::new(error);
+            let trusted = matches!(cause.class(), ErrorClass::Full | ErrorClass::Busy);
+            if !trusted {
+                failed.send_replace(Some(Arc::clone(&cause)));
+            }
             for (home, waiter) in waiting {
                 // Not removed: a power cut could still bring the rows back.
                 if let Some(home) = home {
@@ -501,10 +510,7 @@ fn commit_batch(stores: &Stores, batch: Vec<Member>) -> Result<(), Arc<StoreErro
                 }
                 drop(waiter.send(Err(StoreError::Batch(Arc::clone(&cause)))));
             }
-            match cause.class() {
-                ErrorClass::Full | ErrorClass::Busy => Ok(()),
-                _ => Err(cause),
-            }
+            trusted
         }
     }
 }
@@ -519,19 +525,27 @@ fn discard(objects: &dyn Objects, home: &Home) {
     }
 }
 
+/// What became of a batch.
+struct Committed {
+    answers: Result<Vec<Answer>, StoreError>,
+    /// Whether these are the answers of a second try.
+    repeated: bool,
+}
+
 /// Commits; on a full disk gives the ballast back and tries once more, so that deleting and logging in still work.
-fn commit_with_ballast(
-    stores: &Stores,
-    intents: &[Intent],
-) -> Result<Vec<crate::catalog::Answer>, StoreError> {
+fn commit_with_ballast(stores: &Stores, intents: &[Intent]) -> Committed {
     let first = stores.catalog.commit(intents);
-    let Some(ballast) = &stores.ballast else { return first };
-    match first {
-        Err(error) if error.class() == ErrorClass::Full => {
+    match (first, &stores.ballast) {
+        (Err(error), Some(ballast)) if error.class() == ErrorClass::Full => {
             warn!("the disk is full: giving the ballast back");
-            ballast.release()?;
-            stores.catalog.commit(intents)
+            match ballast.release() {
+                Ok(()) => Committed { answers: stores.catalog.commit(intents), repeated: true },
+                Err(failed) => {
+                    warn!(error = %failed, "the ballast could not be given back");
+                    Committed { answers: Err(error), repeated: false }
+                }
+            }
         }
-        other => other,
+        (answers, _) => Committed { answers, repeated: false },
     }
 }

@@ -105,6 +105,9 @@ pub enum StoreError {
         /// How many would fit.
         room: Length,
     },
+    /// An earlier write of the run failed, so that nothing of it can be kept.
+    #[error("an earlier write of this run failed")]
+    BrokenRun,
     /// The bytes that arrived do not have the digest or value that was declared.
     #[error("the bytes have {actual}, declared was {expected}")]
     Mismatch {
@@ -226,7 +229,7 @@ impl StoreError {
             Self::BelowWatermark { .. } => ErrorClass::Full,
             Self::Batch(cause) => cause.class(),
             Self::Refused(_) | Self::TooLong { .. } | Self::Mismatch { .. } => ErrorClass::Refused,
-            Self::Disk { .. } | Self::Randomness(_) | Self::Closed => ErrorClass::Io,
+            Self::Disk { .. } | Self::Randomness(_) | Self::Closed | Self::BrokenRun => ErrorClass::Io,
             Self::Catalog { source, .. } => class_of_database(source),
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,

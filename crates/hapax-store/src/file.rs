@@ -221,7 +221,7 @@ impl FileIntake {
             return self.store.publish(self.target.clone(), Source::Inline(sealed), identity);
         }
         let value = writer.hasher().value().expect("it is longer than an inline content");
-        let (bytes, span) = writer.whole();
+        let (bytes, span) = writer.whole()?;
         let mut publish =
             self.store.publish_intent(self.target.clone(), Source::Extents(Vec::new()), identity)?;
         let store = Arc::clone(&self.store);

@@ -28,6 +28,8 @@ pub struct PartWriter {
 enum Sink {
     Small(Vec<u8>),
     Object(Box<PendingObject>),
+    /// The disk refused bytes that the hasher had taken in: nothing of this run can be kept.
+    Broken,
 }
 
 /// What a part is after a run that ended early.
@@ -86,7 +88,8 @@ impl PartWriter {
     /// Takes in bytes; hand over about 256 KiB at a time. Blocks for the disk now and then.
     ///
     /// # Errors
-    /// [`StoreError::TooLong`] if the bytes pass the part's border: then nothing was taken.
+    /// [`StoreError::TooLong`] if the bytes pass the part's border: then nothing was taken. After any other error the run
+    /// is [broken](StoreError::BrokenRun).
     pub fn push(&mut self, committer: &Committer, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes).map_err(|PastBorder { held, offered, .. }| StoreError::TooLong {
             bytes: offered,
@@ -98,19 +101,23 @@ impl PartWriter {
     }
 
     fn write(&mut self, committer: &Committer, bytes: &[u8]) -> Result<(), StoreError> {
-        if let Sink::Small(small) = &mut self.sink {
-            if small.len() + bytes.len() <= SMALL_MAX {
+        let mut object = match std::mem::replace(&mut self.sink, Sink::Broken) {
+            Sink::Small(mut small) if small.len() + bytes.len() <= SMALL_MAX => {
                 small.extend_from_slice(bytes);
+                self.sink = Sink::Small(small);
                 return Ok(());
             }
-            let mut object = Box::new(committer.begin_object()?);
-            object.write(small)?;
-            self.sink = Sink::Object(object);
-        }
-        match &mut self.sink {
-            Sink::Object(object) => object.write(bytes),
-            Sink::Small(_) => unreachable!("it was turned into an object just now"),
-        }
+            Sink::Small(small) => {
+                let mut object = Box::new(committer.begin_object()?);
+                object.write(&small)?;
+                object
+            }
+            Sink::Object(object) => object,
+            Sink::Broken => return Err(StoreError::BrokenRun),
+        };
+        object.write(bytes)?;
+        self.sink = Sink::Object(object);
+        Ok(())
     }
 
     fn keep_tail(&mut self, bytes: &[u8]) {
@@ -127,20 +134,27 @@ impl PartWriter {
     /// Ends the run with the part as it is. The part must not be empty.
     ///
     /// Returns what goes into an object, and which bytes of the file that is.
-    pub fn whole(self) -> (Bytes, Span) {
+    ///
+    /// # Errors
+    /// [`StoreError::BrokenRun`] if an earlier push failed.
+    pub fn whole(self) -> Result<(Bytes, Span), StoreError> {
         let span = self.span_up_to(self.length());
-        let bytes = match self.sink {
-            Sink::Small(bytes) => Bytes::Small(bytes),
-            Sink::Object(object) => Bytes::Object(object),
-        };
-        (bytes, span)
+        match self.sink {
+            Sink::Small(bytes) => Ok((Bytes::Small(bytes), span)),
+            Sink::Object(object) => Ok((Bytes::Object(object), span)),
+            Sink::Broken => Err(StoreError::BrokenRun),
+        }
     }
 
     /// Ends the run early: whole segments become a fragment, the rest a tail. The part must not be empty.
-    pub fn cut(self) -> CutRun {
+    ///
+    /// # Errors
+    /// [`StoreError::BrokenRun`] if an earlier push failed.
+    pub fn cut(self) -> Result<CutRun, StoreError> {
         let (state, have) = (self.hasher.state(), self.hasher.length());
         let span = self.span_up_to(state.length());
         let bytes = match self.sink {
+            Sink::Broken => return Err(StoreError::BrokenRun),
             _ if span.is_empty() => Bytes::None,
             Sink::Small(mut bytes) => {
                 bytes.truncate(usize::try_from(span.length().get()).expect("it lies in memory"));
@@ -148,7 +162,7 @@ impl PartWriter {
             }
             Sink::Object(object) => Bytes::Object(object),
         };
-        CutRun { bytes, span, state, tail: self.tail, have }
+        Ok(CutRun { bytes, span, state, tail: self.tail, have })
     }
 
     /// Returns the bytes of the file from `base` up to `length` bytes into the part.

@@ -27,6 +27,8 @@ struct Slot {
     turn: Arc<Turn<()>>,
     /// The number of the newest request; a holder with a smaller one must end.
     newest: watch::Sender<u64>,
+    /// How many guards there are, waiting or holding; the last one takes the slot away.
+    guards: usize,
 }
 
 /// The right to write in a lane until a newer request asks for it. Dropping it gives the lane free.
@@ -46,9 +48,12 @@ impl Lanes {
         let key = (upload, lane);
         let (number, newest, turn) = {
             let mut slots = self.locked();
-            let slot = slots
-                .entry(key)
-                .or_insert_with(|| Slot { turn: Arc::default(), newest: watch::Sender::new(0) });
+            let slot = slots.entry(key).or_insert_with(|| Slot {
+                turn: Arc::default(),
+                newest: watch::Sender::new(0),
+                guards: 0,
+            });
+            slot.guards += 1;
             let mut number = 0;
             slot.newest.send_modify(|newest| {
                 *newest += 1;
@@ -103,8 +108,9 @@ impl Drop for LaneGuard {
     fn drop(&mut self) {
         self.turn = None;
         let mut slots = self.lanes.locked();
-        // Every guard, waiting or holding, has one receiver; the last one takes the slot away.
-        if slots.get(&self.key).is_some_and(|slot| slot.newest.receiver_count() == 1) {
+        let Some(slot) = slots.get_mut(&self.key) else { return };
+        slot.guards -= 1;
+        if slot.guards == 0 {
             slots.remove(&self.key);
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hapax_proto::span::{Length, Span};
 use tracing::{info, warn};
 
-use crate::catalog::{Blob, ContentId, Intent, Outcome};
+use crate::catalog::{Blob, ContentId, Intent, Outcome, Refusal};
 use crate::clock::Timestamp;
 use crate::content::ContentReader;
 use crate::error::StoreError;
@@ -182,8 +182,12 @@ impl Store {
                 continue;
             };
             let now = self.now().steady;
-            self.commit(Intent::SettleSpare { blob: blob.id, spare, promote, now })?;
-            swept.spares_settled += 1;
+            match self.commit(Intent::SettleSpare { blob: blob.id, spare, promote, now }) {
+                Ok(_) => swept.spares_settled += 1,
+                // Another sweep was quicker.
+                Err(StoreError::Refused(Refusal::NotFound)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

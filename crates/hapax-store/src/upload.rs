@@ -64,13 +64,6 @@ pub struct Received {
     pub next: Option<PartNumber>,
 }
 
-impl Received {
-    /// Returns the end of the durable contiguous prefix.
-    pub fn offset(&self) -> Offset {
-        self.spans.first().filter(|span| span.start() == Offset::ZERO).map_or(Offset::ZERO, |span| span.end())
-    }
-}
-
 /// What a published file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -98,6 +91,8 @@ pub struct PartIntake {
     declared: Option<PartValue>,
     /// Fragments of earlier runs, before what `writer` holds.
     fragments: Vec<Extent>,
+    /// How many bytes of the part are durable already.
+    held: Length,
     /// Whether what is held now is a whole part, which only another whole part replaces.
     held_whole: bool,
 }
@@ -218,6 +213,15 @@ impl Store {
         Ok(received)
     }
 
+    /// Returns the end of the durable contiguous prefix: what an upload announces. Costs the same however much is there.
+    pub fn durable_offset(&self, upload: &Upload) -> Result<Offset, StoreError> {
+        let end = upload.prefix;
+        let Some(part) = PartNumber::holding(end) else { return Ok(end) };
+        let open = self.catalog().lane(upload.id, LaneId::Part(part))?.and_then(|lane| lane.open);
+        let kept = open.and_then(|open| open.part.start().checked_add(open.have));
+        Ok(kept.map_or(end, |kept| kept.max(end)))
+    }
+
     /// Returns the part whose value stands at an extent, and the value.
     fn value_of(&self, extent: &Extent) -> Option<(PartNumber, PartValue)> {
         let part = PartNumber::holding(extent.span.start())?;
@@ -325,6 +329,7 @@ impl Store {
         let epoch = row.as_ref().map_or(0, |row| row.epoch) + 1;
         let open = row.and_then(|row| row.open);
         let held_whole = open.is_none() && matches!(self.held_part(upload, part)?, Held::Whole { .. });
+        let held = if held_whole { whole } else { open.as_ref().map_or(Length::ZERO, |open| open.have) };
         let (writer, fragments) = match open.filter(|_| !from.is_zero()) {
             Some(open) if open.part == part && open.have == from => self.resume_part(upload, lane, &open)?,
             None if from.is_zero() => (PartWriter::new(part), Vec::new()),
@@ -332,7 +337,7 @@ impl Store {
         };
         let store = Arc::clone(self);
         let upload = upload.clone();
-        Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held_whole })
+        Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held, held_whole })
     }
 
     fn resume_part(
@@ -387,6 +392,7 @@ impl PartIntake {
             writer,
             declared: None,
             fragments: Vec::new(),
+            held: Length::ZERO,
             held_whole: false,
         }
     }
@@ -435,8 +441,7 @@ impl PartIntake {
         }
         let worth_keeping = ending == Ending::Complete || self.declared.is_some();
         if have.is_zero() || self.held_whole || !worth_keeping {
-            let have = if self.held_whole { self.whole } else { Length::ZERO };
-            return Ok(PendingRun { pending: None, stored: StoredRun { have, value: None } });
+            return Ok(PendingRun { pending: None, stored: StoredRun { have: self.held, value: None } });
         }
         self.finish_cut()
     }
@@ -454,7 +459,7 @@ impl PartIntake {
         rows.put = self.fragments.iter().map(keep_extent).collect();
         let store = Arc::clone(&self.store);
         let stored = StoredRun { have: self.whole, value: Some(value) };
-        let (bytes, span) = self.writer.whole();
+        let (bytes, span) = self.writer.whole()?;
         let pending = self.store.committer.submit(bytes, move |placed| {
             rows.put.push(new_extent(span, &placed.expect("a run has bytes")));
             if let Some(first) = rows.put.first_mut() {
@@ -469,7 +474,7 @@ impl PartIntake {
         let part = self.writer.hasher().part();
         let mut rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
         rows.put = self.fragments.iter().map(keep_extent).collect();
-        let CutRun { bytes, span, state, tail, have } = self.writer.cut();
+        let CutRun { bytes, span, state, tail, have } = self.writer.cut()?;
         let key = tail_key(&self.upload.id, self.lane);
         let opened = encode_open(&state, &tail);
         let sealed = self.store.stores.ring.small().seal(Purpose::Tail, &tail_row(&key, have), &opened)?;

@@ -3,8 +3,6 @@
 //! It is decided twice: once before the lane is taken, so that a part held already is answered without disturbing
 //! anybody, and once after, because whoever held the lane may have stored something.
 
-use std::sync::Arc;
-
 use hapax_proto::dialect::native::StoredPart;
 use hapax_proto::digest::{Digests, Hasher};
 use hapax_proto::problem::{Kind, Problem};
@@ -161,8 +159,7 @@ async fn answer(
     stored: StoredRun,
     status: StatusCode,
 ) -> Result<Response, Refusal> {
-    let prefixes = Arc::clone(&call.app.prefixes);
-    let offset = call.store(move |store| prefixes.end(store, &upload)).await?;
+    let offset = call.store(move |store| store.durable_offset(&store.upload(upload.id)?)).await?;
     let StoredRun { have, value } = stored;
     let body = StoredPart { n: part.get(), value, have: have.get(), offset: offset.get() };
     Ok(respond::json(status, &body))

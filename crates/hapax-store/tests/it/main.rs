@@ -2,6 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod rig;
+mod script;
 mod world;
 
+mod faults;
 mod lifecycle;
+mod lost_answers;
+mod races;
+mod runs;
+mod copies;
+mod second_reader;

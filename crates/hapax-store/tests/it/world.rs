@@ -1,5 +1,6 @@
 //! What the tests of the store stand on: a store in a directory of its own, and bytes that repeat nowhere.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hapax_proto::digest::FileHash;
@@ -41,12 +42,29 @@ impl World {
         Self { dir, store, user, space }
     }
 
+    /// Opens what another store left in a directory.
+    pub(crate) fn reopen(dir: TempDir) -> Self {
+        let store = open(&dir);
+        let user = store.catalog().user("ann").unwrap().unwrap();
+        Self { dir, store, user: user.id, space: user.space }
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Closes the store and opens it again, as a restart does.
     pub(crate) fn restart(self) -> Self {
         let Self { dir, store, user, space } = self;
         drop(Arc::into_inner(store).expect("nothing else holds the store"));
         let store = open(&dir);
         Self { dir, store, user, space }
+    }
+
+    /// Closes the store and returns its directory, for whoever reads it without us.
+    pub(crate) fn close(self) -> TempDir {
+        drop(Arc::into_inner(self.store).expect("nothing else holds the store"));
+        self.dir
     }
 
     pub(crate) fn create(&self, path: &str, size: u64) -> Upload {

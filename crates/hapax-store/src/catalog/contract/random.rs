@@ -540,7 +540,7 @@ fn check_dates(catalog: &dyn Catalog, told: &mut Dates) {
 /// Each case writes to a disk, so there are fewer than of other properties, and shrinking ends sooner.
 fn config() -> ProptestConfig {
     let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases.div_ceil(4), max_shrink_iters: 400, ..usual }
+    ProptestConfig { cases: usual.cases.div_ceil(8), max_shrink_iters: 400, ..usual }
 }
 
 proptest! {

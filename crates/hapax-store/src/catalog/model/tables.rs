@@ -115,7 +115,7 @@ pub(super) struct BlobRow {
 /// An upload, and when it ended.
 #[derive(Debug, Clone)]
 pub(super) struct UploadRow {
-    /// INVARIANT: `covered` is not kept here; a reader gets the sum over the extents.
+    /// INVARIANT: `covered` and `prefix` are not kept here; a reader gets them from the extents.
     pub(super) upload: Upload,
     pub(super) ended: Option<Timestamp>,
 }
@@ -124,6 +124,13 @@ impl Content {
     /// Returns how many bytes lie in extents.
     pub(super) fn covered(&self) -> Length {
         sum(self.extents.values().map(|extent| extent.span.length()))
+    }
+
+    /// Returns where the first byte is missing.
+    pub(super) fn prefix(&self) -> Offset {
+        self.extents.values().fold(Offset::ZERO, |end, extent| {
+            if extent.span.start() == end { extent.span.end() } else { end }
+        })
     }
 
     /// Tells whether the extents hold every byte of a file of this size, and no more.

@@ -65,6 +65,7 @@ impl Tables {
             content,
             content_version: 0,
             covered: Length::ZERO,
+            prefix: Offset::ZERO,
             first_root: None,
             created: new.now,
             expires: new.expires,
@@ -190,8 +191,10 @@ impl Tables {
 
     pub(super) fn upload(&self, id: UploadId) -> Option<Upload> {
         let upload = &self.uploads.get(&id)?.upload;
-        let covered = self.contents.get(&upload.content).map(Content::covered).unwrap_or_default();
-        Some(Upload { covered, ..upload.clone() })
+        let content = self.contents.get(&upload.content);
+        let covered = content.map(Content::covered).unwrap_or_default();
+        let prefix = content.map(Content::prefix).unwrap_or_default();
+        Some(Upload { covered, prefix, ..upload.clone() })
     }
 
     pub(super) fn uploads_of(&self, user: UserId, after: Option<UploadId>, limit: usize) -> Vec<Upload> {

@@ -35,6 +35,12 @@ const INVARIANTS: &[(&str, &str)] = &[
          WHERE covered <> (SELECT coalesce(sum(length), 0) FROM extents WHERE content = contents.id)",
     ),
     (
+        "the prefix of a content does not end at its first hole",
+        "SELECT 'content ' || c.id FROM contents c
+         WHERE c.prefix <> (SELECT coalesce(sum(length), 0) FROM extents WHERE content = c.id AND start < c.prefix)
+            OR EXISTS (SELECT 1 FROM extents WHERE content = c.id AND start = c.prefix)",
+    ),
+    (
         "a content has no owner, or more than one",
         "SELECT 'content ' || id FROM contents
          WHERE 1 <> (SELECT count(*) FROM blobs WHERE content = contents.id)

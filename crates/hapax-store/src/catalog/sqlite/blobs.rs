@@ -21,7 +21,7 @@ pub(super) enum Fate {
 // ---------------------------------------------------------------- contents
 
 pub(super) fn new_content(db: &Connection) -> rusqlite::Result<ContentId> {
-    db.prepare_cached("INSERT INTO contents (version, covered) VALUES (0, 0)")?.execute([])?;
+    db.prepare_cached("INSERT INTO contents (version, covered, prefix) VALUES (0, 0, 0)")?.execute([])?;
     Ok(ContentId(db.last_insert_rowid()))
 }
 
@@ -49,6 +49,18 @@ pub(super) fn place(db: &Connection, content: ContentId, put: &[NewExtent]) -> R
         ])?;
         add_covered(db, content, row::length(extent.span.length()))?;
     }
+    extend_prefix(db, content)?;
+    Ok(())
+}
+
+/// Moves the end of the contiguous prefix over the extents that adjoin it. Each extent is passed once, so the cost of a
+/// content is linear in its extents however they arrive.
+fn extend_prefix(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
+    let mut adjoining = db.prepare_cached(
+        "UPDATE contents SET prefix = prefix + (SELECT length FROM extents WHERE content = ?1 AND start = prefix)
+         WHERE id = ?1 AND EXISTS (SELECT 1 FROM extents WHERE content = ?1 AND start = prefix)",
+    )?;
+    while adjoining.execute([content.0])? > 0 {}
     Ok(())
 }
 
@@ -138,6 +150,8 @@ pub(super) fn remove(
     for extent in gone {
         delete.execute(params![content.0, row::offset(extent.span.start())])?;
         add_covered(db, content, -row::length(extent.span.length()))?;
+        db.prepare_cached("UPDATE contents SET prefix = min(prefix, ?2) WHERE id = ?1")?
+            .execute(params![content.0, row::offset(extent.span.start())])?;
         give_up_object(db, extent.object.id, fate)?;
     }
     Ok(())
@@ -372,7 +386,7 @@ mod tests {
         schema::migrate(&mut db).unwrap().unwrap();
         db.execute_batch("INSERT INTO boots VALUES (1); INSERT INTO dirs VALUES (1, 1, 1);").unwrap();
         db.execute("INSERT INTO objects VALUES (zeroblob(16), 1, 10, 0, NULL)", []).unwrap();
-        db.execute("INSERT INTO contents VALUES (1, 0, 0)", []).unwrap();
+        db.execute("INSERT INTO contents VALUES (1, 0, 0, 0)", []).unwrap();
         db.execute(
             "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
              INSERT INTO extents SELECT 1, 10 * i, 10, zeroblob(16), 0, NULL FROM n",

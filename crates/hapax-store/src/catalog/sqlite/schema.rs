@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[VERSION_1];
 /// - `objects.state`: 0 live, 1 dropped (since), 2 doomed. `blobs.orphan`: since when no entry points to it.
 /// - `uploads.state`: 0 open, 1 done, 2 expired, 3 cancelled, 4 poisoned.
 /// - `lanes.lane`: 0 the append lane, n + 1 the native part n.
+/// - `contents.covered`: bytes in extents; `contents.prefix`: how many of them lie before the first hole.
 /// - `entries.vacated`: the second in which the folder last lost a name.
 const VERSION_1: &str = "
 CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), now INTEGER NOT NULL);
@@ -27,7 +28,9 @@ CREATE TABLE objects (
 CREATE INDEX objects_dir ON objects (dir);
 CREATE INDEX objects_going ON objects (state, since) WHERE state <> 0;
 
-CREATE TABLE contents (id INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, covered INTEGER NOT NULL);
+CREATE TABLE contents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, covered INTEGER NOT NULL, prefix INTEGER NOT NULL
+);
 CREATE TABLE extents (
     content INTEGER NOT NULL REFERENCES contents, start INTEGER NOT NULL, length INTEGER NOT NULL,
     object BLOB NOT NULL REFERENCES objects, object_start INTEGER NOT NULL, value BLOB,

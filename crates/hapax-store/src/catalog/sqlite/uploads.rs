@@ -20,7 +20,7 @@ const RESERVE_STEP: u64 = 64 << 20;
 
 const COLUMNS: &str = "u.id, u.user, u.key, u.space, u.path, u.size, u.mtime, u.executable, u.media_type, \
      u.precondition, u.digests, u.state, u.generation, u.content, c.version, c.covered, u.first_root, u.created, \
-     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity";
+     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity, c.prefix";
 const TABLES: &str = "uploads u LEFT JOIN contents c ON c.id = u.content";
 
 fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -50,6 +50,7 @@ fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
         content: ContentId(found.get::<_, Option<i64>>(13)?.unwrap_or(0)),
         content_version: found.get::<_, Option<i64>>(14)?.map_or(Ok(0), |_| row::get_u64(found, 14))?,
         covered: row::get_length_opt(found, 15)?.unwrap_or_default(),
+        prefix: row::get_length_opt(found, 23)?.unwrap_or_default().end(),
         first_root: found.get(16)?,
         created: row::get_time(found, 17)?,
         expires: row::get_time(found, 18)?,
