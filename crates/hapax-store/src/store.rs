@@ -111,8 +111,10 @@ impl Store {
     pub fn assemble(stores: Stores, clock: Box<dyn Clock>, settings: Settings) -> Result<Self, StoreError> {
         let saved = stores.catalog.clock()?;
         let saved = (saved != Timestamp::default()).then_some(saved);
-        let steady = SteadyClock::resume(saved, clock.reading());
+        let mut steady = SteadyClock::resume(saved, clock.reading());
         let committer = Committer::start(stores.clone())?;
+        // Before anything gets a time: a start that found no saved clock would take any wall clock for right.
+        committer.commit(Intent::SaveClock { now: steady.observe(clock.reading()) }).wait()?;
         Ok(Self {
             committer,
             stores,

@@ -21,6 +21,18 @@ mod tidy;
 /// Everything but the tests that a change must pass.
 mod ci;
 
+/// Real processes, seeded bytes and the line between them.
+mod rig;
+
+/// Kills, cuts, edits and full disks, at seeded moments.
+mod campaign;
+
+/// The cheapest server imaginable.
+mod floor;
+
+/// What the program costs.
+mod bench;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -35,6 +47,19 @@ enum Command {
     Tidy,
     /// Rewrites the documentation that is printed from code.
     Docs,
+    /// Strikes the real program at seeded moments; exit code 1 if a promise was broken.
+    Campaign(campaign::Args),
+    /// Measures what the program costs, against the floor and whatever peers are installed.
+    Bench(bench::Args),
+    /// Serves a folder as cheaply as possible, for comparison.
+    #[command(hide = true)]
+    Floor {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
+    /// Prints the BLAKE3 of standard input.
+    #[command(hide = true)]
+    Hash,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -44,5 +69,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ci => ci::run(&root),
         Command::Tidy => tidy::run(&root),
         Command::Docs => docs::run(&root).map(|()| ExitCode::SUCCESS),
+        Command::Campaign(args) => campaign::run(&root, &args),
+        Command::Bench(args) => bench::run(&root, &args),
+        Command::Floor { folder } => Ok(floor::run(&folder).map(|()| ExitCode::SUCCESS)?),
+        Command::Hash => Ok(rig::digest::hash_standard_input().map(|()| ExitCode::SUCCESS)?),
     }
 }

@@ -108,12 +108,12 @@ fn ends(torn: u64) -> [End; 4] {
 
 #[test]
 fn r2_r3_r4_what_was_acknowledged_survives_every_fault_of_the_disk() {
-    at_every_operation(SHORT, 400);
+    at_every_operation(SHORT, 240);
 }
 
 #[test]
 fn r2_r3_r4_long_files_survive_every_fault_of_the_disk() {
-    at_every_operation(LONG, 40);
+    at_every_operation(LONG, 20);
 }
 
 /// Every single operation, so that none is missed by the sample: the power goes as soon as it failed.

@@ -1,0 +1,165 @@
+//! Servers that are measured: ours, the floor, and peers where they are installed. Owns their command lines; each
+//! runs on this machine alone, in a folder of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::Bench;
+use crate::rig::process::Process;
+use crate::rig::server::{Server, Site, announced_address};
+
+/// How long a peer may take to listen.
+const START: Duration = Duration::from_secs(30);
+/// How long one may live: what is measured must end.
+const LIFE: Duration = Duration::from_hours(2);
+
+/// Who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Hapax,
+    Floor,
+    Dufs,
+    Nginx,
+    Copyparty,
+}
+
+impl Who {
+    /// Returns the name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hapax => "hapax",
+            Self::Floor => "floor",
+            Self::Dufs => "dufs",
+            Self::Nginx => "nginx",
+            Self::Copyparty => "copyparty",
+        }
+    }
+
+    fn is_here(self) -> bool {
+        let probe = |program: &str, flag: &str| {
+            let mut command = Command::new(program);
+            command.arg(flag).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        match self {
+            Self::Hapax | Self::Floor => true,
+            Self::Dufs => probe("dufs", "--version"),
+            Self::Nginx => probe("nginx", "-v"),
+            Self::Copyparty => probe("copyparty", "--version"),
+        }
+    }
+}
+
+const PEERS: [Who; 3] = [Who::Dufs, Who::Nginx, Who::Copyparty];
+
+/// Returns everybody who is here, ours and the floor first.
+pub(crate) fn present() -> Vec<Who> {
+    [Who::Hapax, Who::Floor].into_iter().chain(PEERS.into_iter().filter(|who| who.is_here())).collect()
+}
+
+/// Returns a line for every peer that is not.
+pub(crate) fn absent() -> Vec<String> {
+    PEERS.iter().filter(|who| !who.is_here()).map(|who| format!("{}: not installed", who.name())).collect()
+}
+
+enum Running {
+    Ours(Server),
+    Other(Process),
+}
+
+/// A server that runs.
+pub(crate) struct Subject {
+    running: Running,
+    pub(crate) address: SocketAddr,
+    /// What stands before a file's name.
+    pub(crate) prefix: &'static str,
+}
+
+impl Subject {
+    /// Starts one with an empty folder.
+    pub(crate) fn start(bench: &Bench, who: Who) -> anyhow::Result<Self> {
+        let folder = bench.folder.join(who.name());
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        let data = folder.join("data");
+        std::fs::create_dir_all(&folder)?;
+        match who {
+            Who::Hapax => {
+                let log = bench.folder.join("server.log");
+                let server = Server::start(&Site { hapax: bench.hapax.clone(), data, log })?;
+                let address = server.address();
+                Ok(Self { running: Running::Ours(server), address, prefix: "/files/" })
+            }
+            Who::Floor => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg("floor").arg(&data).stdin(Stdio::null()).stdout(Stdio::piped());
+                let mut process = Process::start(&mut command, LIFE)?;
+                let stdout = process.child().stdout.take().context("the floor has no standard output")?;
+                let address = announced_address(stdout).recv_timeout(START).context("the floor is silent")?;
+                Ok(Self { running: Running::Other(process), address, prefix: "/" })
+            }
+            Who::Dufs | Who::Nginx | Who::Copyparty => Self::start_peer(who, &folder, &data),
+        }
+    }
+
+    fn start_peer(who: Who, folder: &Path, data: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(data)?;
+        // Free now; whoever takes it in between makes the start fail, visibly.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let port = address.port().to_string();
+        let mut command = Command::new(who.name());
+        match who {
+            Who::Dufs => command.args(["--allow-all", "--bind", "127.0.0.1", "--port", &port]).arg(data),
+            Who::Nginx => {
+                let config = folder.join("nginx.conf");
+                std::fs::write(&config, nginx_config(address, data, folder))?;
+                command.arg("-p").arg(folder).arg("-c").arg(config).args(["-g", "daemon off;"])
+            }
+            _ => {
+                let volume = format!("{}::A", data.display());
+                command.args(["-q", "-i", "127.0.0.1", "-p", &port, "-v", &volume])
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Process::start(&mut command, LIFE)?;
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            ensure!(start.elapsed() < START, "{} does not listen", who.name());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { running: Running::Other(process), address, prefix: "/" })
+    }
+
+    /// Returns the number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        match &self.running {
+            Running::Ours(server) => server.id(),
+            Running::Other(process) => process.id(),
+        }
+    }
+
+    /// Returns the address of a file.
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("http://{}{}{name}", self.address, self.prefix)
+    }
+
+    /// Returns the address without a path.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn nginx_config(address: SocketAddr, data: &Path, folder: &Path) -> String {
+    let (data, folder) = (data.display(), folder.display());
+    format!(
+        "pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1; events {{}}\n\
+         http {{ access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {folder}/body;\n\
+         server {{ listen {address}; root {data}; location / {{ dav_methods PUT; }} }} }}\n"
+    )
+}

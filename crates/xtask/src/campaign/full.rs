@@ -1,0 +1,211 @@
+//! Disks and quotas that are full: the put is refused with exit code 9, everything else goes on, and with room the
+//! same command finishes. Owns the small disk (a `tmpfs`: no loop device, no file system image).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use super::plan::{At, Direction, Plan, Scale};
+use super::tally::{Tally, mebibytes};
+use super::world::{TEMPORARY, World};
+use crate::rig::bytes::{MIB, write_file};
+use crate::rig::client::Client;
+use crate::rig::curl::Got;
+use crate::rig::dice::Dice;
+use crate::rig::process::End;
+use crate::rig::server::{ADMIN, Account};
+
+/// The code of a put that finds no room.
+const NO_SPACE: i32 = 9;
+
+/// The account with a quota.
+const SAVER: Account = Account { name: "saver", password: "a penny saved is a penny" };
+
+/// A file system of a known size. Dropping it unmounts it.
+#[derive(Debug)]
+pub(crate) struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts it; this needs the right to mount.
+    pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "hapax-campaign"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .output()
+            .context("there is no `mount`")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "a small disk cannot be mounted: {}", said.trim());
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Returns where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) -> anyhow::Result<()> {
+        let mut file = File::create(self.filler())?;
+        let zeros = vec![0; usize::try_from(MIB)?];
+        loop {
+            match file.write_all(&zeros) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error).context("the small disk cannot be filled"),
+            }
+        }
+    }
+
+    /// Gives it back.
+    fn clear(&self) -> io::Result<()> {
+        std::fs::remove_file(self.filler())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server that was just killed may still hold a file. An error leaves an empty mount behind.
+        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
+    }
+}
+
+/// Fills the server's disk while a client puts.
+pub(crate) fn run_disk(
+    world: &mut World,
+    disk: &SmallDisk,
+    scale: &Scale,
+    dice: &mut Dice,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let [source, small] = ["source", "small"].map(|name| world.folder.join(name));
+    write_file(&small, 1, MIB)?;
+    world.place(&small, "/small")?;
+    let untouched = Got::Content(world.hashing.file(&small)?);
+    while tally.strikes < scale.events && tally.runs < 2 * scale.events + 4 {
+        tally.runs += 1;
+        let plan = Plan::draw(scale, dice);
+        let at = At::Content(dice.within(0..=800));
+        let remote = format!("/full-{}", tally.runs);
+        write_file(&source, plan.content, plan.size)?;
+        let words = ["put".to_owned(), source.to_string_lossy().into_owned(), format!(":{remote}")];
+        let moment = at.moment(Direction::Put, world.link.counts(), plan.size);
+        let mut put = world.client.start(&words)?;
+        let in_time = world.link.wait(moment, || put.is_over());
+        disk.fill()?;
+        let end = world.wait(&mut put, tally)?;
+        tally.say(&format!("{}, full at {at:?}: {end:?}", mebibytes(plan.size)));
+        match end {
+            End::Exit(NO_SPACE | TEMPORARY) => tally.strikes += 1,
+            End::Exit(0) if !in_time => {}
+            end => {
+                tally.violation(format!("the put on a full disk ended with {end:?}: {}", world.last_words()));
+            }
+        }
+        for words in [["ls", ":/"], ["stat", ":/small"]] {
+            let end = world.client.run(words)?.end;
+            if end != End::Exit(0) {
+                tally.violation(format!("on a full disk `{}` ended with {end:?}", words.join(" ")));
+            }
+        }
+        let got = world.see(ADMIN, "/small")?;
+        if got != untouched {
+            tally.violation(format!("on a full disk curl saw {got:?} of /small"));
+        }
+        disk.clear()?;
+        finish(world, &words, &remote, &source, tally)?;
+        make_room(&world.client, &remote, tally)?;
+    }
+    Ok(())
+}
+
+/// With room again, the same command ends well.
+fn finish(
+    world: &World,
+    words: &[String],
+    remote: &str,
+    source: &Path,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    if world.insist(words, tally)? {
+        let wanted = Got::Content(world.hashing.file(source)?);
+        let got = world.see(world.client.account, remote)?;
+        if got != wanted {
+            tally.violation(format!("{remote} has {got:?}, not {wanted:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file for good, so that the next run has the room of the first.
+fn make_room(client: &Client, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
+    for words in [vec!["rm", &format!(":{remote}")], vec!["admin", "sweep", "--now"]] {
+        let end = client.run(&words)?.end;
+        if end != End::Exit(0) {
+            tally.violation(format!("`{}` ended with {end:?}", words.join(" ")));
+        }
+    }
+    Ok(())
+}
+
+/// Puts more than an account may store.
+pub(crate) fn run_quota(
+    world: &mut World,
+    scale: &Scale,
+    dice: &mut Dice,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let source = world.folder.join("source");
+    let admin = world.client.clone();
+    let mut command = admin.command(["admin", "user", "add", SAVER.name])?;
+    let added = command.env("HAPAX_NEW_PASSWORD", SAVER.password).status()?;
+    ensure!(added.success(), "no account could be added: {}", world.last_words());
+    let limit = |limit: &str| -> anyhow::Result<()> {
+        let end = admin.run(["admin", "user", "quota", SAVER.name, limit])?.end;
+        ensure!(end == End::Exit(0), "a quota of {limit} could not be set: {end:?}");
+        Ok(())
+    };
+    world.client = Client { home: world.folder.join("saver"), account: SAVER, ..admin.clone() };
+    for _ in 0..scale.events {
+        tally.runs += 1;
+        let plan = Plan::draw(scale, dice);
+        let remote = format!("/quota-{}", tally.runs);
+        write_file(&source, plan.content, plan.size)?;
+        let words = ["put".to_owned(), source.to_string_lossy().into_owned(), format!(":{remote}")];
+        limit(&dice.within(0..=plan.size - 1).to_string())?;
+        let start = world.link.counts();
+        let end = world.client.start(&words)?.wait()?;
+        tally.strikes += 1;
+        let sent = world.link.counts().since(start).up;
+        tally.say(&format!("{}: {end:?}, {} sent", mebibytes(plan.size), mebibytes(sent)));
+        if end != End::Exit(NO_SPACE) {
+            tally.violation(format!("a put beyond the quota ended with {end:?}: {}", world.last_words()));
+        }
+        // A known length is refused at creation.
+        if sent > MIB {
+            tally.violation(format!("{} were sent that the quota does not allow", mebibytes(sent)));
+        }
+        let seen = world.see(SAVER, &remote)?;
+        if seen != Got::Nothing {
+            tally.violation(format!("beyond the quota curl saw {seen:?}"));
+        }
+        limit("none")?;
+        finish(world, &words, &remote, &source, tally)?;
+        let end = world.client.run(["rm", &format!(":{remote}")])?.end;
+        if end != End::Exit(0) {
+            tally.violation(format!("`rm` ended with {end:?}"));
+        }
+    }
+    world.client = admin;
+    Ok(())
+}
