@@ -98,12 +98,8 @@ mod tests {
     #[test]
     fn folders_are_found_by_the_environment() {
         check(
-            &[("HOME", "/users/ann")],
-            Some([
-                "/users/ann/.config/hapax",
-                "/users/ann/.local/state/hapax",
-                "/users/ann/.local/share/hapax",
-            ]),
+            &[("HOME", "/ann")],
+            Some(["/ann/.config/hapax", "/ann/.local/state/hapax", "/ann/.local/share/hapax"]),
         );
         check(
             &[

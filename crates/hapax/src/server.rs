@@ -6,7 +6,7 @@
 //!   no alias     ─▶ --server, HAPAX_SERVER or hapax.toml ─▶ HAPAX_TOKEN
 //!                │                                       ├▶ HAPAX_USER and HAPAX_PASSWORD, exchanged once
 //!                │                                       └▶ a login to the same address
-//!                └▶ the login without a name
+//!                └▶ the login without a name ─▶ HAPAX_TOKEN, else its own token
 //! ```
 
 use std::collections::BTreeMap;
@@ -65,10 +65,13 @@ impl<'a> Servers<'a> {
             });
         }
         let Some(server) = self.server else {
-            let login = logins.find("").cloned();
-            return login.ok_or_else(|| {
+            let login = logins.find("").cloned().ok_or_else(|| {
                 let failure = Failure::usage("no server is known");
                 failure.hint("run `hapax login URL`, or set HAPAX_SERVER and HAPAX_TOKEN")
+            })?;
+            return Ok(match variable("HAPAX_TOKEN") {
+                Some(token) => Login { token, user: variable("HAPAX_USER").unwrap_or_default(), ..login },
+                None => login,
             });
         };
         let user = variable("HAPAX_USER");

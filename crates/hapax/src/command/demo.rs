@@ -115,8 +115,9 @@ async fn put_and_kill(stage: &Stage<'_>) -> Result<u64, Failure> {
     }
     stage.meter.held().await;
     client.kill().await.map_err(|error| broken(format!("cannot kill the client: {error}")))?;
-    let (sent, _) = stage.meter.read();
     stage.meter.release();
+    stage.meter.quiet().await;
+    let (sent, _) = stage.meter.read();
     Ok(sent)
 }
 

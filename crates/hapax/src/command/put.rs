@@ -87,7 +87,11 @@ fn plan(
     let (mut jobs, mut folders) = (Vec::new(), Vec::new());
     for source in sources {
         if !(put.recursive && source.is_dir()) {
-            jobs.push(job(source, target)?);
+            match job(source, target) {
+                Ok(job) => jobs.push(job),
+                Err(failure) if sources.len() == 1 => return Err(failure),
+                Err(failure) => tally.fail(&context.screen, &failure),
+            }
             continue;
         }
         let found = tree::walk(source)?;

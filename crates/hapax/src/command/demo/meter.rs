@@ -30,6 +30,8 @@ struct Counts {
     up_max: watch::Sender<u64>,
     /// Whether some wait for more to be allowed.
     held: watch::Sender<bool>,
+    /// How many clients may still have bytes on their way up.
+    rising: watch::Sender<usize>,
 }
 
 impl Meter {
@@ -42,6 +44,7 @@ impl Meter {
             down: AtomicU64::new(0),
             up_max: watch::Sender::new(u64::MAX),
             held: watch::Sender::new(false),
+            rising: watch::Sender::new(0),
         });
         let mut lines = JoinSet::new();
         let shared = Arc::clone(&counts);
@@ -80,6 +83,29 @@ impl Meter {
         self.counts.up_max.send_replace(u64::MAX);
         self.counts.held.send_replace(false);
     }
+
+    /// Resolves when no client has bytes on their way up any more: those of a process that is gone may still lie in
+    /// the buffers of the system.
+    pub(super) async fn quiet(&self) {
+        // The sender lives as long as this does.
+        let _ = self.counts.rising.subscribe().wait_for(|rising| *rising == 0).await;
+    }
+}
+
+/// A client that may have bytes on their way up.
+struct Rising<'a>(&'a Counts);
+
+impl<'a> Rising<'a> {
+    fn count(counts: &'a Counts) -> Self {
+        counts.rising.send_modify(|rising| *rising += 1);
+        Self(counts)
+    }
+}
+
+impl Drop for Rising<'_> {
+    fn drop(&mut self) {
+        self.0.rising.send_modify(|rising| *rising -= 1);
+    }
 }
 
 /// Passes bytes both ways until either side ends.
@@ -94,11 +120,13 @@ async fn join(client: TcpStream, server: SocketAddr, counts: Arc<Counts>) {
 }
 
 async fn pass_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, counts: &Counts) -> io::Result<()> {
+    let rising = Rising::count(counts);
     let mut piece = vec![0; PIECE];
     let mut up_max = counts.up_max.subscribe();
     loop {
         let read = from.read(&mut piece).await?;
         if read == 0 {
+            drop(rising);
             // The answer may still come.
             to.shutdown().await?;
             return std::future::pending().await;
@@ -142,6 +170,7 @@ mod tests {
         client.read_exact(&mut got[..2]).await.unwrap();
         drop(server);
         assert_eq!(client.read(&mut got).await.unwrap(), 0, "the line ends with its other end");
+        meter.quiet().await;
         assert_eq!(meter.read(), (3, 2));
 
         meter.hold_after(0);
