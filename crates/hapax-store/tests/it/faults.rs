@@ -1,11 +1,13 @@
 //! The disk fails each of its operations, once and for ever after, or writes short, while a session goes on; then the
 //! process goes on, is killed, or loses its power. F1 to F5 and F7 of the reliability design.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 
 use hapax_store::disk::faulty::{Failure, Fault, Operation, Torn};
 use hapax_store::error::ErrorClass;
+use hapax_store::id::ObjectName;
 
 use crate::rig::{Case, Draws, End, full, seed};
 use crate::script::{LONG, SHORT, Session, Step, content};
@@ -187,4 +189,24 @@ fn r4_files_of_many_threads_are_there_or_not_as_their_writers_were_told() {
         session.actor().assert_agrees(&session.ledger);
         session.assert_nothing_leaks();
     }
+}
+
+/// R3: an object that a row names is never touched again, whatever is replaced, continued or repeated; equal bytes are
+/// sealed anew each time, under another id and another key.
+#[test]
+fn r3_an_object_is_written_once() {
+    let mut session = Session::new();
+    let mut written: BTreeMap<ObjectName, Vec<u8>> = BTreeMap::new();
+    for &step in SHORT {
+        session.step(step).unwrap();
+        let there = session.rig.objects_on_disk();
+        for name in session.rig.objects_in_catalog() {
+            assert!(there.contains(&name), "{step:?}: {name} has a row and no file");
+            let now = session.rig.bytes_of(name);
+            let before = written.entry(name).or_insert_with(|| now.clone());
+            assert!(*before == now, "{step:?} changed {name}");
+        }
+    }
+    let sealed: BTreeSet<&[u8]> = written.values().map(|bytes| &bytes[128..144]).collect();
+    assert!(written.len() > 10 && sealed.len() == written.len(), "no two begin alike");
 }
