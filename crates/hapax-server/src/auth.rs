@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Authorization --parse--> token ----> hash --> row of the catalog
-//!                       `--> password -> cache of verified ones --> throttle --> argon2, two at a time
+//!                       `--> password -> cache of verified ones --> throttle --> argon2, one at a time
 //! ```
 
 use std::net::IpAddr;

@@ -1,13 +1,13 @@
-//! Passwords: hashing and verifying them, a few at a time, and remembering the verified for a while, so that a
+//! Passwords: hashing and verifying them, one at a time, and remembering the verified for a while, so that a
 //! client that sends Basic with each request does not cost a hash with each.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::password_hash::{CustomizedPasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Block, Params, Version, password_hash};
 use hapax_proto::problem::Kind;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -16,8 +16,10 @@ use tokio::time::timeout;
 use crate::auth::{Account, Kept};
 use crate::respond::Refusal;
 
-/// How many hashes are computed at once: each takes memory and a thread for some tens of milliseconds.
-const HASHES_AT_ONCE: usize = 2;
+/// How many hashes are computed at once: each takes 19 MiB and a thread for some tens of milliseconds.
+const HASHES_AT_ONCE: usize = 1;
+/// The length of a fresh salt.
+const SALT_BYTES: usize = 16;
 /// How long one waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 /// How long a verified password is remembered.
@@ -29,8 +31,57 @@ const REMEMBERED_MAX: usize = 4_096;
 ///
 /// # Errors
 /// The operating system gave no random bytes, or the password is longer than the algorithm takes.
-pub fn hash_password(password: &str) -> Result<String, argon2::password_hash::Error> {
-    Ok(Argon2::default().hash_password(password.as_bytes())?.to_string())
+pub fn hash_password(password: &str) -> Result<String, password_hash::Error> {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).map_err(|_| password_hash::Error::Crypto)?;
+    Ok(Hasher
+        .hash_password_customized(password.as_bytes(), &salt, None, None, Params::default())?
+        .to_string())
+}
+
+/// Tells whether a password is the one that was hashed; what is no hash fits none.
+fn is_password(password: &[u8], hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| Hasher.verify_password(password, &hash).is_ok())
+}
+
+/// The working memory of argon2id, kept between hashes. Allocated and freed with each, it would stay with the
+/// allocator of whichever thread computed it, and be half of what an idle server weighs, more than once.
+static MEMORY: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+
+/// argon2id over [`MEMORY`].
+struct Hasher;
+
+impl CustomizedPasswordHasher<PasswordHash> for Hasher {
+    type Params = Params;
+
+    fn hash_password_customized(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        algorithm: Option<&str>,
+        version: Option<u32>,
+        params: Params,
+    ) -> password_hash::Result<PasswordHash> {
+        let algorithm = algorithm.map(Algorithm::try_from).transpose()?.unwrap_or_default();
+        let version = version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let argon2 = Argon2::new(algorithm, version, params);
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        let blocks = argon2.params().block_count();
+        let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::default());
+        }
+        argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory[..blocks])?;
+        // What is left there would do to try passwords against.
+        memory.fill(Block::default());
+        Ok(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(argon2.params())?,
+            salt: Some(Salt::new(salt)?),
+            hash: Some(Output::new(&output)?),
+        })
+    }
 }
 
 /// Verifies passwords.
@@ -80,8 +131,7 @@ impl Passwords {
         let memory = account.map(|account| self.memory(account, &password));
         let matches = spawn_blocking(move || {
             let _turn = turn;
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            is_password(password.as_bytes(), &hash)
         });
         let matches = matches.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         match memory {
@@ -115,6 +165,8 @@ impl Passwords {
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher;
+
     use hapax_proto::access::Role;
     use hapax_proto::name::UserName;
     use hapax_store::catalog::{SpaceId, UserId};
@@ -165,5 +217,16 @@ mod tests {
         assert!(!passwords.verify(None, kept(""), Instant::now()).await.unwrap());
         let broken = Account { password_hash: "!".into(), ..account("x") };
         assert!(!passwords.verify(Some(&broken), kept("x"), Instant::now()).await.unwrap());
+    }
+
+    #[test]
+    fn a_hash_is_what_the_library_makes_of_it() {
+        let ours = hash_password("right").unwrap();
+        let ours = PasswordHash::new(&ours).unwrap();
+        Argon2::default().verify_password(b"right", &ours).unwrap();
+        let theirs = Argon2::default().hash_password(b"right").unwrap().to_string();
+        assert!(is_password(b"right", &theirs));
+        assert!(!is_password(b"wrong", &theirs));
+        assert!(!is_password(b"right", "no hash"));
     }
 }
