@@ -65,7 +65,8 @@ impl Store {
         size: Option<Length>,
     ) -> Result<FileIntake, StoreError> {
         self.admit()?;
-        let writer = Box::new(PartWriter::new(PartNumber::FIRST));
+        let mut writer = Box::new(PartWriter::new(PartNumber::FIRST));
+        writer.expect(&self.committer, size.unwrap_or_default())?;
         let progress = Progress::First { writer, inline: Vec::new() };
         Ok(FileIntake { store: Arc::clone(self), user, target, size, length: Length::ZERO, progress })
     }

@@ -75,6 +75,15 @@ impl PartWriter {
         Ok(())
     }
 
+    /// Says how many bytes are to come. Many of them get an object at once, instead of a buffer first that grows until it
+    /// is given up for one.
+    pub fn expect(&mut self, committer: &Committer, length: Length) -> Result<(), StoreError> {
+        if length.get() > SMALL_MAX as u64 {
+            self.sink = Sink::Object(self.take_object(committer)?);
+        }
+        Ok(())
+    }
+
     /// Returns how many bytes of the part are there.
     pub fn length(&self) -> Length {
         self.hasher.length()
@@ -101,23 +110,29 @@ impl PartWriter {
     }
 
     fn write(&mut self, committer: &Committer, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut object = match std::mem::replace(&mut self.sink, Sink::Broken) {
-            Sink::Small(mut small) if small.len() + bytes.len() <= SMALL_MAX => {
-                small.extend_from_slice(bytes);
-                self.sink = Sink::Small(small);
-                return Ok(());
+        match &mut self.sink {
+            Sink::Small(small) if small.len() + bytes.len() <= SMALL_MAX => small.extend_from_slice(bytes),
+            _ => {
+                let mut object = self.take_object(committer)?;
+                object.write(bytes)?;
+                self.sink = Sink::Object(object);
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the object out of the sink, having made it of the buffer if there is none yet. Until it is put back the
+    /// sink is broken: what the disk refused half is never taken for whole.
+    fn take_object(&mut self, committer: &Committer) -> Result<Box<PendingObject>, StoreError> {
+        match std::mem::replace(&mut self.sink, Sink::Broken) {
             Sink::Small(small) => {
                 let mut object = Box::new(committer.begin_object()?);
                 object.write(&small)?;
-                object
+                Ok(object)
             }
-            Sink::Object(object) => object,
-            Sink::Broken => return Err(StoreError::BrokenRun),
-        };
-        object.write(bytes)?;
-        self.sink = Sink::Object(object);
-        Ok(())
+            Sink::Object(object) => Ok(object),
+            Sink::Broken => Err(StoreError::BrokenRun),
+        }
     }
 
     fn keep_tail(&mut self, bytes: &[u8]) {

@@ -330,11 +330,12 @@ impl Store {
         let open = row.and_then(|row| row.open);
         let held_whole = open.is_none() && matches!(self.held_part(upload, part)?, Held::Whole { .. });
         let held = if held_whole { whole } else { open.as_ref().map_or(Length::ZERO, |open| open.have) };
-        let (writer, fragments) = match open.filter(|_| !from.is_zero()) {
+        let (mut writer, fragments) = match open.filter(|_| !from.is_zero()) {
             Some(open) if open.part == part && open.have == from => self.resume_part(upload, lane, &open)?,
             None if from.is_zero() => (PartWriter::new(part), Vec::new()),
             _ => return Err(Refusal::Superseded.into()),
         };
+        writer.expect(&self.committer, whole.checked_sub(from).unwrap_or_default())?;
         let store = Arc::clone(self);
         let upload = upload.clone();
         Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held, held_whole })

@@ -41,6 +41,9 @@ use settings::{Settings, Unset};
 use signal::Signal;
 use tracing_subscriber::EnvFilter;
 
+/// Threads that may wait for the disk at the same time. More of them gain nothing, and each keeps memory of its own.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 /// How long work on blocking threads may go on when a command is over: long enough to save a checkpoint.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -78,7 +81,11 @@ fn start() -> anyhow::Result<ExitCode> {
     if let Err(failure) = begin_log(&line.global.log) {
         return Ok(end_early(&failure));
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the threads of the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .context("cannot start the threads of the runtime")?;
     let context = Context { screen: Screen::new(&line.global), places, global: line.global };
     let ended = runtime.block_on(run(&context, &line.command));
     context.screen.clear();

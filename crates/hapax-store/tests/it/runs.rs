@@ -94,7 +94,6 @@ fn a_run_that_the_disk_refused_keeps_nothing_of_itself() {
         actor(&rig).assert_sound();
     }
     for ending in [Ending::Complete, Ending::Cut] {
-        check(Fault::once(0, Failure::Full).only(Operation::Create), ending);
         check(Fault::once(0, Failure::Full).only(Operation::Write), ending);
         check(Fault::once(1, Failure::Full).only(Operation::Write).short(), ending);
     }

@@ -1,5 +1,7 @@
 //! The documented rules, one test each, run on every implementation through the door that all share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::time::Duration;
 
 use hapax_proto::tree::PartNumber;
@@ -111,7 +113,10 @@ fn create(number: u8, size: Option<Length>) -> Intent {
 }
 
 /// Puts cells into an upload through the append lane.
-fn put(number: u8, epoch: u64, extents: Vec<NewExtent>) -> Store {
+/// Bytes for the append lane of an upload, under an epoch that is newer than any before.
+fn put(number: u8, extents: Vec<NewExtent>) -> Store {
+    static EPOCHS: AtomicU64 = AtomicU64::new(1_000);
+    let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
     Store {
         upload: upload(number),
         generation: 0,
@@ -205,7 +210,7 @@ fn r8_fresh_bytes_revive_an_orphan() {
         let before = blob(catalog, "/a");
         done(catalog, remove("/a", T0));
         done(catalog, create(1, Some(cells(1))));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 2)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 2)])));
         let Outcome::Published { known, blob: id, .. } = done(catalog, finish(1, 1, 1, cells(1))) else {
             panic!()
         };
@@ -221,11 +226,11 @@ fn r8_fresh_bytes_revive_an_orphan() {
 fn r8_placing_in_a_doomed_object_is_refused() {
     on_each(|catalog| {
         done(catalog, create(1, None));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
         done(catalog, Intent::EndUpload { upload: upload(1), state: State::Cancelled, now: T0 });
         assert_eq!(doomed(catalog), [object(1)]);
         done(catalog, create(2, None));
-        refused(catalog, stored(put(2, 1, vec![extent(0, 1, DIR, 1)])), Refusal::NotLive);
+        refused(catalog, stored(put(2, vec![extent(0, 1, DIR, 1)])), Refusal::NotLive);
         refused(catalog, file("/a", 1, 1, T0), Refusal::NotLive);
     });
 }
@@ -234,10 +239,10 @@ fn r8_placing_in_a_doomed_object_is_refused() {
 fn r8_a_dropped_object_becomes_live_again() {
     on_each(|catalog| {
         done(catalog, create(1, Some(cells(2))));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 1)])));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 2)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 2)])));
         done(catalog, Intent::CloseDir { dir: DIR });
-        done(catalog, stored(put(1, 1, vec![extent(1, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(1, 1, DIR, 1)])));
         done(catalog, Intent::DoomObjects { before: at(9_000), limit: 9 });
         assert_eq!(doomed(catalog), []);
     });
@@ -250,7 +255,7 @@ fn a_first_extent_needs_an_open_directory_of_this_boot() {
     on_each(|catalog| {
         done(catalog, create(1, None));
         let into = |dir: u32, number: u8| {
-            stored(put(1, 1, vec![extent(u64::from(number), 1, DirId::new(dir), number)]))
+            stored(put(1, vec![extent(u64::from(number), 1, DirId::new(dir), number)]))
         };
         refused(catalog, into(7, 0), Refusal::ClosedDir);
         done(catalog, into(1, 0));
@@ -273,13 +278,13 @@ fn an_object_is_described_in_one_way() {
         done(catalog, Intent::OpenDir { boot: BootId(1) });
         done(catalog, file("/a", 1, 1, T0));
         done(catalog, create(1, None));
-        refused(catalog, stored(put(1, 1, vec![extent(0, 2, DIR, 1)])), MALFORMED);
-        refused(catalog, stored(put(1, 1, vec![extent(0, 1, DirId::new(2), 1)])), MALFORMED);
+        refused(catalog, stored(put(1, vec![extent(0, 2, DIR, 1)])), MALFORMED);
+        refused(catalog, stored(put(1, vec![extent(0, 1, DirId::new(2), 1)])), MALFORMED);
         let outside = NewExtent { object_start: Offset::new(1), ..extent(0, 1, DIR, 1) };
-        refused(catalog, stored(put(1, 1, vec![outside])), MALFORMED);
+        refused(catalog, stored(put(1, vec![outside])), MALFORMED);
         let empty = NewExtent { span: span(0, 0), ..extent(0, 1, DIR, 1) };
-        refused(catalog, stored(put(1, 1, vec![empty])), MALFORMED);
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 1)])));
+        refused(catalog, stored(put(1, vec![empty])), MALFORMED);
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
     });
 }
 
@@ -289,7 +294,7 @@ fn an_ended_upload_dooms_only_unshared_objects() {
         done(catalog, file("/a", 1, 1, T0));
         done(catalog, create(1, None));
         let both = vec![extent(0, 1, DIR, 1), extent(1, 1, DIR, 2)];
-        done(catalog, stored(Store { clear: span(0, 2), ..put(1, 1, both) }));
+        done(catalog, stored(Store { clear: span(0, 2), ..put(1, both) }));
         done(catalog, Intent::EndUpload { upload: upload(1), state: State::Poisoned, now: T0 });
         assert_eq!(doomed(catalog), [object(2)]);
         let ended = row(catalog, 1);
@@ -389,7 +394,7 @@ fn a_content_with_a_hole_is_incomplete() {
         check(vec![extent(1, 1, DIR, 1)], 1);
         check(vec![extent(0, 1, DIR, 1), extent(2, 1, DIR, 2)], 2);
         done(catalog, create(1, None));
-        done(catalog, stored(put(1, 1, vec![extent(1, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(1, 1, DIR, 1)])));
         refused(catalog, finish(1, 1, 1, cells(1)), Refusal::Incomplete);
         done(catalog, Intent::EndUpload { upload: upload(1), state: State::Cancelled, now: T0 });
     });
@@ -401,13 +406,16 @@ fn a_content_with_a_hole_is_incomplete() {
 fn a_newer_epoch_shuts_older_ones_out() {
     on_each(|catalog| {
         done(catalog, create(1, None));
-        done(catalog, stored(put(1, 5, vec![extent(0, 1, DIR, 1)])));
-        refused(catalog, stored(put(1, 4, vec![extent(1, 1, DIR, 2)])), Refusal::Superseded);
+        let under = |epoch, extent| stored(Store { epoch, ..put(1, vec![extent]) });
+        done(catalog, under(5, extent(0, 1, DIR, 1)));
+        refused(catalog, under(4, extent(1, 1, DIR, 2)), Refusal::Superseded);
+        refused(catalog, under(5, extent(1, 1, DIR, 2)), Refusal::Superseded);
         assert_eq!(catalog.object_dir(object(2)).unwrap(), None, "the ghost wrote nothing");
-        done(catalog, stored(put(1, 5, vec![extent(1, 1, DIR, 2)])));
-        let other = Store { lane: LaneId::Part(PartNumber::new(1)), ..put(1, 1, vec![extent(2, 1, DIR, 3)]) };
+        done(catalog, under(6, extent(1, 1, DIR, 2)));
+        let other =
+            Store { lane: LaneId::Part(PartNumber::new(1)), epoch: 1, ..put(1, vec![extent(2, 1, DIR, 3)]) };
         done(catalog, stored(other));
-        assert_eq!(catalog.lane(upload(1), LaneId::Append).unwrap().unwrap().epoch, 5);
+        assert_eq!(catalog.lane(upload(1), LaneId::Append).unwrap().unwrap().epoch, 6);
         assert_eq!(row(catalog, 1).content_version, 3);
         assert_eq!(row(catalog, 1).covered, cells(3));
     });
@@ -454,7 +462,7 @@ fn an_upload_ends_once() {
         refused(catalog, end(State::Open), MALFORMED);
         done(catalog, end(State::Expired));
         refused(catalog, end(State::Cancelled), Refusal::Ended(State::Expired));
-        refused(catalog, stored(put(1, 1, vec![])), Refusal::Ended(State::Expired));
+        refused(catalog, stored(put(1, vec![])), Refusal::Ended(State::Expired));
         refused(catalog, finish(1, 0, 1, cells(0)), Refusal::Ended(State::Expired));
     });
 }
@@ -466,7 +474,7 @@ fn uploads_expire_at_their_time_and_are_forgotten_after() {
             let new = NewUpload { expires, ..new_upload(number, None) };
             done(catalog, Intent::CreateUpload(Box::new(new)));
         }
-        done(catalog, stored(Store { expires: at(5), ..put(2, 1, vec![]) }));
+        done(catalog, stored(Store { expires: at(5), ..put(2, vec![]) }));
         let expire = |now, limit| Intent::ExpireUploads { now, limit };
         assert_eq!(
             done(catalog, expire(at(9), 9)),
@@ -486,7 +494,7 @@ fn uploads_expire_at_their_time_and_are_forgotten_after() {
 fn a_publish_believes_in_one_version_of_the_content() {
     on_each(|catalog| {
         done(catalog, create(1, Some(cells(1))));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
         refused(catalog, finish(1, 0, 1, cells(1)), Refusal::Superseded);
         done(catalog, finish(1, 1, 1, cells(1)));
         let ended = row(catalog, 1);
@@ -502,13 +510,13 @@ fn a_publish_believes_in_one_version_of_the_content() {
 fn a_store_never_cuts_an_extent() {
     on_each(|catalog| {
         done(catalog, create(1, Some(cells(4))));
-        done(catalog, stored(put(1, 1, vec![extent(0, 2, DIR, 1)])));
-        let clear = |clear: Span| stored(Store { clear, ..put(1, 1, vec![]) });
+        done(catalog, stored(put(1, vec![extent(0, 2, DIR, 1)])));
+        let clear = |clear: Span| stored(Store { clear, ..put(1, vec![]) });
         refused(catalog, clear(span(1, 2)), MALFORMED);
-        refused(catalog, stored(put(1, 1, vec![extent(1, 1, DIR, 2)])), MALFORMED);
-        let overlap = Store { clear: span(3, 1), ..put(1, 1, vec![extent(1, 2, DIR, 2)]) };
+        refused(catalog, stored(put(1, vec![extent(1, 1, DIR, 2)])), MALFORMED);
+        let overlap = Store { clear: span(3, 1), ..put(1, vec![extent(1, 2, DIR, 2)]) };
         refused(catalog, stored(overlap), MALFORMED);
-        refused(catalog, stored(put(1, 1, vec![extent(4, 1, DIR, 2)])), MALFORMED);
+        refused(catalog, stored(put(1, vec![extent(4, 1, DIR, 2)])), MALFORMED);
         done(catalog, clear(span(1, 0)));
         assert_eq!(row(catalog, 1).covered, cells(2), "an empty span overlaps nothing");
         done(catalog, clear(span(0, 2)));
@@ -521,11 +529,11 @@ fn the_first_root_goes_with_the_first_part() {
     on_each(|catalog| {
         done(catalog, create(1, Some(cells(4))));
         let root = || Some(vec![7]);
-        let first = || Store { first_root: root(), ..put(1, 1, vec![extent(0, 1, DIR, 1)]) };
+        let first = || Store { first_root: root(), ..put(1, vec![extent(0, 1, DIR, 1)]) };
         done(catalog, stored(first()));
-        done(catalog, stored(put(1, 1, vec![extent(2, 1, DIR, 2)])));
+        done(catalog, stored(put(1, vec![extent(2, 1, DIR, 2)])));
         assert_eq!(row(catalog, 1).first_root, root(), "another part does not concern it");
-        done(catalog, stored(put(1, 1, vec![extent(1, 1, DIR, 3)])));
+        done(catalog, stored(put(1, vec![extent(1, 1, DIR, 3)])));
         assert_eq!(row(catalog, 1).first_root, None, "part 0 ends elsewhere now");
         done(catalog, stored(Store { put: vec![extent(0, 1, DIR, 4)], ..first() }));
         let keep = Offset::new(CELL);
@@ -546,13 +554,10 @@ fn a_resize_drops_what_reaches_behind() {
             Some(OpenPart { part: PartNumber::new(part), have, tail: have, sealed: vec![1] })
         };
         let lane = |part: u32| LaneId::Part(PartNumber::new(part));
-        done(catalog, stored(put(1, 1, vec![extent(0, 2, DIR, 1)])));
-        done(catalog, stored(Store { lane: lane(1), open: open(1), ..put(1, 1, vec![]) }));
-        done(
-            catalog,
-            stored(Store { lane: lane(2), open: open(2), ..put(1, 1, vec![extent(3, 2, DIR, 2)]) }),
-        );
-        refused(catalog, stored(Store { lane: lane(2), open: open(1), ..put(1, 1, vec![]) }), MALFORMED);
+        done(catalog, stored(put(1, vec![extent(0, 2, DIR, 1)])));
+        done(catalog, stored(Store { lane: lane(1), open: open(1), ..put(1, vec![]) }));
+        done(catalog, stored(Store { lane: lane(2), open: open(2), ..put(1, vec![extent(3, 2, DIR, 2)]) }));
+        refused(catalog, stored(Store { lane: lane(2), open: open(1), ..put(1, vec![]) }), MALFORMED);
         let resize = |size, keep| Intent::Resize {
             upload: upload(1),
             generation: 0,
@@ -569,7 +574,8 @@ fn a_resize_drops_what_reaches_behind() {
         refused(catalog, resize(4, 4), Refusal::Superseded);
         let left: Vec<_> = catalog.open_lanes(upload(1)).unwrap().iter().map(|lane| lane.id).collect();
         assert_eq!(left, [lane(1)]);
-        assert_eq!(catalog.lane(upload(1), lane(2)).unwrap().unwrap().epoch, 1, "its epoch still guards it");
+        let epoch = catalog.lane(upload(1), lane(2)).unwrap().unwrap().epoch;
+        assert!(epoch >= 1_000, "its epoch still guards it");
         assert_eq!(filled(catalog), (0, 4 * CELL));
     });
 }
@@ -586,7 +592,7 @@ fn one_refused_intent_does_not_disturb_its_batch() {
             create(1, None),
             create(1, None),
             Intent::CreateUpload(Box::new(nobody)),
-            stored(put(1, 1, vec![extent(0, 1, DIR, 1), extent(1, 1, DirId::new(9), 2)])),
+            stored(put(1, vec![extent(0, 1, DIR, 1), extent(1, 1, DirId::new(9), 2)])),
             Intent::RemoveToken { user: ANN, token: TokenId(1) },
             inline("/d/b", 2, T0),
         ];
@@ -631,7 +637,7 @@ fn quota_is_never_passed() {
         done(catalog, resize(6));
         done(catalog, Intent::SetQuota { space: HERS, quota: Some(cells(1)) });
         done(catalog, resize(5));
-        done(catalog, stored(Store { generation: 2, ..put(1, 1, vec![extent(0, 5, DIR, 5)]) }));
+        done(catalog, stored(Store { generation: 2, ..put(1, vec![extent(0, 5, DIR, 5)]) }));
         let source = Source::Upload { id: upload(1), generation: 2, content_version: 3 };
         done(catalog, Intent::Publish(Box::new(publish("/u", 5, cells(5), source, T0))));
         assert_eq!(filled(catalog), (9 * CELL, 0), "what was promised is kept");
@@ -646,12 +652,12 @@ fn an_upload_of_unknown_size_reserves_in_steps() {
         done(catalog, Intent::SetQuota { space: HERS, quota: Some(cells(12)) });
         done(catalog, create(1, None));
         assert_eq!(filled(catalog), (0, 0));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 1)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
         assert_eq!(filled(catalog), (0, 64 << 20));
-        done(catalog, stored(put(1, 1, vec![extent(1, 7, DIR, 2)])));
+        done(catalog, stored(put(1, vec![extent(1, 7, DIR, 2)])));
         assert_eq!(filled(catalog), (0, 64 << 20));
         let used = Length::new(64 << 20);
-        let beyond = stored(put(1, 1, vec![extent(8, 1, DIR, 3)]));
+        let beyond = stored(put(1, vec![extent(8, 1, DIR, 3)]));
         refused(catalog, beyond, Refusal::Quota { limit: cells(12), used });
         done(catalog, finish(1, 2, 1, cells(8)));
         assert_eq!(filled(catalog), (8 * CELL, 0));
@@ -851,7 +857,7 @@ fn a_user_goes_with_all_that_is_theirs() {
         let bobs = SpaceId(2);
         done(catalog, file("/a", 1, 1, T0));
         done(catalog, create(1, Some(cells(1))));
-        done(catalog, stored(put(1, 1, vec![extent(0, 1, DIR, 2)])));
+        done(catalog, stored(put(1, vec![extent(0, 1, DIR, 2)])));
         let foreign = NewUpload { user: UserId(2), ..new_upload(2, None) };
         done(catalog, Intent::CreateUpload(Box::new(foreign)));
         let abroad = NewUpload { space: bobs, ..new_upload(3, Some(cells(2))) };
