@@ -53,7 +53,7 @@ python_environment() {
 
 if ! command -v cargo >/dev/null; then
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-    command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup (rust-toolchain.toml names the version)"
+    command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
 fi
 packages
 python_environment

@@ -604,7 +604,8 @@ pub struct Store {
     pub generation: u32,
     /// Through which lane.
     pub lane: LaneId,
-    /// Under which epoch; an older one than committed before is refused.
+    /// Under which epoch; one that is not newer than what was committed before is refused, for its author did not know of
+    /// that.
     pub epoch: u64,
     /// Extents that overlap this span are removed first; if one of them reaches outside of it, the store is `Malformed`, for
     /// extents are never cut. An empty span overlaps nothing.

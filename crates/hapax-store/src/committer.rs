@@ -38,7 +38,8 @@ const OBJECTS_PER_DIR: u32 = 4_096;
 /// Threads that wait for `fdatasync`; more than the disk can overlap gains nothing.
 const SYNC_THREADS: usize = 4;
 
-/// Intents in one transaction at most, so that nobody waits for an endless batch.
+/// Intents in one transaction at most, apart from the last group's, so that nobody waits for an endless batch; and members
+/// that share one object.
 const BATCH_MAX: usize = 1_024;
 
 /// Plaintext in one shared object at most: one part, so that a shared object is never larger than an unshared one.
@@ -179,8 +180,12 @@ pub struct Committer {
 struct Queues {
     sync: Sender<(Box<PendingObject>, Member)>,
     pack: Sender<(Vec<u8>, Member)>,
-    commit: Sender<Member>,
+    commit: Sender<Group>,
 }
+
+/// Members that are committed in one transaction: those that share an object. If one of them came first and went again,
+/// the object would be given up before the next one points to it.
+type Group = Vec<Member>;
 
 /// The directories of this boot.
 struct Shelf {
@@ -252,7 +257,7 @@ impl Committer {
             // A send fails only when the thread behind it is gone; the answer's sender goes with the member, and
             // whoever waits hears that the store is closed.
             match bytes {
-                Bytes::None => drop(queues.commit.send(member)),
+                Bytes::None => drop(queues.commit.send(vec![member])),
                 Bytes::Object(object) => drop(queues.sync.send((object, member))),
                 Bytes::Small(bytes) => drop(queues.pack.send((bytes, member))),
             }
@@ -282,7 +287,7 @@ impl Drop for Committer {
 }
 
 impl Shelf {
-    fn begin_object(&self, commit: &Sender<Member>) -> Result<PendingObject, StoreError> {
+    fn begin_object(&self, commit: &Sender<Group>) -> Result<PendingObject, StoreError> {
         let dir = self.reserve(commit)?;
         let name = ObjectName { dir: dir.id, id: ObjectId::random()? };
         let writer = SealedWriter::create(self.stores.objects.as_ref(), &self.stores.ring, name)
@@ -291,7 +296,7 @@ impl Shelf {
     }
 
     /// Takes a place in the directory in use, or opens the next one.
-    fn reserve(&self, commit: &Sender<Member>) -> Result<Arc<OpenDir>, StoreError> {
+    fn reserve(&self, commit: &Sender<Group>) -> Result<Arc<OpenDir>, StoreError> {
         let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = &dirs.current {
             if dir.begun.fetch_add(1, Ordering::Relaxed) < OBJECTS_PER_DIR {
@@ -312,7 +317,7 @@ impl Shelf {
     }
 
     /// Closes every directory in which everything has its row.
-    fn close(&self, commit: &Sender<Member>) {
+    fn close(&self, commit: &Sender<Group>) {
         let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
         let current = dirs.current.take();
         dirs.full.extend(current);
@@ -321,7 +326,7 @@ impl Shelf {
 }
 
 /// Closes full directories in which everything has its row; nobody waits for it.
-fn close_settled(dirs: &mut Dirs, commit: &Sender<Member>) {
+fn close_settled(dirs: &mut Dirs, commit: &Sender<Group>) {
     dirs.full.retain(|dir| {
         let settled = Arc::strong_count(dir) == 1;
         if settled && !dir.littered.load(Ordering::Relaxed) {
@@ -332,9 +337,9 @@ fn close_settled(dirs: &mut Dirs, commit: &Sender<Member>) {
 }
 
 /// Queues an intent that is about rows only.
-fn send(commit: &Sender<Member>, intent: Intent) -> Pending {
+fn send(commit: &Sender<Group>, intent: Intent) -> Pending {
     let (answer, pending) = oneshot::channel();
-    drop(commit.send(Member { intent: Box::new(|_| intent), home: None, answer }));
+    drop(commit.send(vec![Member { intent: Box::new(|_| intent), home: None, answer }]));
     Pending(pending)
 }
 
@@ -352,7 +357,7 @@ fn commit_one(catalog: &dyn Catalog, intent: Intent) -> Result<Outcome, StoreErr
 
 // ---------------------------------------------------------------- first stage: bytes
 
-fn run_syncs(queue: &Mutex<Receiver<(Box<PendingObject>, Member)>>, next: &Sender<Member>) {
+fn run_syncs(queue: &Mutex<Receiver<(Box<PendingObject>, Member)>>, next: &Sender<Group>) {
     loop {
         let received = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((object, member)) = received else { return };
@@ -360,26 +365,26 @@ fn run_syncs(queue: &Mutex<Receiver<(Box<PendingObject>, Member)>>, next: &Sende
     }
 }
 
-fn sync_object(mut object: PendingObject, mut member: Member, next: &Sender<Member>) {
+fn sync_object(mut object: PendingObject, mut member: Member, next: &Sender<Group>) {
     match object.finish() {
         Ok(object_length) => {
             let placed = Placed { object: object.name, object_length, start: Offset::ZERO };
             member.home = Some(Home { placed, dir: Arc::clone(&object.dir), alone: true });
             // Fails only after the commit thread ended; the member is dropped and its waiter told.
-            drop(next.send(member));
+            drop(next.send(vec![member]));
         }
         Err(error) => drop(member.answer.send(Err(error))),
     }
 }
 
-fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<Member>) {
+fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<Group>) {
     let mut carried = None;
     loop {
         let Some(first) = carried.take().or_else(|| queue.recv().ok()) else { return };
         let mut bytes = first.0.len();
         let mut pieces = vec![first];
         while let Ok(piece) = queue.try_recv() {
-            if bytes + piece.0.len() > PACK_MAX {
+            if bytes + piece.0.len() > PACK_MAX || pieces.len() == BATCH_MAX {
                 carried = Some(piece);
                 break;
             }
@@ -402,7 +407,7 @@ fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<
 fn pack(
     shelf: &Shelf,
     pieces: &[(Vec<u8>, Member)],
-    commit: &Sender<Member>,
+    commit: &Sender<Group>,
 ) -> Result<(PendingObject, Length), StoreError> {
     let mut object = shelf.begin_object(commit)?;
     for (bytes, _) in pieces {
@@ -416,16 +421,18 @@ fn hand_on(
     object: &PendingObject,
     object_length: Length,
     pieces: Vec<(Vec<u8>, Member)>,
-    next: &Sender<Member>,
+    next: &Sender<Group>,
 ) {
     let alone = pieces.len() == 1;
     let mut start = Offset::ZERO;
+    let mut group = Group::with_capacity(pieces.len());
     for (bytes, mut member) in pieces {
         let placed = Placed { object: object.name, object_length, start };
         member.home = Some(Home { placed, dir: Arc::clone(&object.dir), alone });
         start = start.checked_add(Length::of(&bytes)).expect("a packed object is at most a part long");
-        drop(next.send(member));
+        group.push(member);
     }
+    drop(next.send(group));
 }
 
 impl Member {
@@ -441,10 +448,13 @@ impl Member {
 
 // ---------------------------------------------------------------- second stage: rows
 
-fn run_commits(stores: &Stores, queue: &Receiver<Member>, failed: &watch::Sender<Option<Arc<StoreError>>>) {
-    while let Ok(first) = queue.recv() {
-        let mut batch = vec![first];
-        batch.extend(queue.try_iter().take(BATCH_MAX - 1));
+fn run_commits(stores: &Stores, queue: &Receiver<Group>, failed: &watch::Sender<Option<Arc<StoreError>>>) {
+    while let Ok(mut batch) = queue.recv() {
+        while batch.len() < BATCH_MAX
+            && let Ok(group) = queue.try_recv()
+        {
+            batch.extend(group);
+        }
         let batch = sync_dirs(stores.objects.as_ref(), batch);
         if !commit_batch(stores, batch, failed) {
             // What is queued behind is dropped with the queue; its waiters hear that the store is closed.

@@ -20,7 +20,7 @@ use hapax_proto::upload::State;
 use crate::catalog::{Blob, Intent, NewExtent, Source, Upload, UserId};
 use crate::error::StoreError;
 use crate::intake::PartWriter;
-use crate::store::Store;
+use crate::store::{Store, mask};
 use crate::upload::{CreateUpload, Ending, PartIntake, PendingRun, Published, Target};
 
 /// Files up to this length are sealed into the catalog itself.
@@ -224,7 +224,7 @@ impl FileIntake {
         let (bytes, span) = writer.whole()?;
         let mut publish =
             self.store.publish_intent(self.target.clone(), Source::Extents(Vec::new()), identity)?;
-        let store = Arc::clone(&self.store);
+        let ring = Arc::clone(&self.store.stores.ring);
         let pending = self.store.committer.submit(bytes, move |placed| {
             let placed = placed.expect("it has bytes");
             publish.source = Source::Extents(vec![NewExtent {
@@ -232,7 +232,7 @@ impl FileIntake {
                 object: placed.object,
                 object_length: placed.object_length,
                 object_start: placed.start,
-                value: Some(store.mask(placed.object.id, placed.start, PartNumber::FIRST, value)),
+                value: Some(mask(&ring, placed.object.id, placed.start, PartNumber::FIRST, value)),
             }]);
             Intent::Publish(Box::new(publish))
         });

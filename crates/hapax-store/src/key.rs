@@ -89,10 +89,17 @@ impl MasterKey {
     /// Reads a master key file: 64 hex digits, so that it can be printed, kept in a safe and typed again.
     ///
     /// # Errors
-    /// [`StoreError::KeyFile`] if it is missing, open to others than its owner, or not a key.
+    /// [`StoreError::KeyFile`] if it is missing, open to others than its owner and its group's readers, or not a key.
     pub fn from_file(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
         let unusable = |why| StoreError::KeyFile { path: path.display().to_string(), why };
-        refuse_open_to_others(disk, path)?;
+        // A service manager hands a credential over as root's, readable through an access list, which shows as its
+        // group's bits (systemd: 0440).
+        refuse_modes(
+            disk,
+            path,
+            0o027,
+            "may be written by its group, or read by others: chmod it to 600 or 640",
+        )?;
         let text = read_small(disk, path, MASTER_MAX)?.ok_or_else(|| unusable("is missing"))?;
         let text = Zeroizing::new(text);
         let mut key = data_encoding::HEXLOWER_PERMISSIVE
@@ -104,6 +111,12 @@ impl MasterKey {
         let master = Self(SecretKey::from_bytes(key));
         key.zeroize();
         Ok(master)
+    }
+
+    /// Reads a master key that we made ourselves: nobody but its owner has any business with it.
+    fn own(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        refuse_open_to_others(disk, path)?;
+        Self::from_file(disk, path)
     }
 
     fn write(&self, disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
@@ -330,7 +343,7 @@ fn open(
     let next = layout.next_master_key();
     let next_is_there = disk.facts(&next).map_err(StoreError::disk("look at", &next))?.is_some();
     let by_current =
-        MasterKey::from_file(disk, &layout.master_key()).and_then(|master| KeyRing::decode(ring, &master));
+        MasterKey::own(disk, &layout.master_key()).and_then(|master| KeyRing::decode(ring, &master));
     match by_current {
         // A rotation that died before it re-wrapped the ring. It never happened.
         Ok(keys) if next_is_there => {
@@ -340,7 +353,7 @@ fn open(
         }
         // A rotation that died after it re-wrapped the ring, or one from a file of the operator to our own.
         Err(StoreError::WrongKey | StoreError::KeyFile { .. }) if next_is_there => {
-            let keys = KeyRing::decode(ring, &MasterKey::from_file(disk, &next)?)?;
+            let keys = KeyRing::decode(ring, &MasterKey::own(disk, &next)?)?;
             rename_durably(disk, &next, &layout.master_key())?;
             Ok(keys)
         }
@@ -357,7 +370,7 @@ fn settle_rotation(disk: &dyn Disk, layout: &Layout) -> Result<(), StoreError> {
     // The ring on the medium must be the one that is read here before a master key moves.
     sync_dir(disk, layout.keys_dir())?;
     let Some(ring) = read_ring(disk, &layout.key_ring())? else { return Ok(()) };
-    match KeyRing::decode(&ring, &MasterKey::from_file(disk, &next)?) {
+    match KeyRing::decode(&ring, &MasterKey::own(disk, &next)?) {
         Ok(_) => rename_durably(disk, &next, &layout.master_key()),
         Err(StoreError::WrongKey) => Ok(()),
         Err(error) => Err(error),
@@ -377,7 +390,7 @@ fn create(disk: &dyn Disk, layout: &Layout, source: &MasterSource) -> Result<Key
         MasterSource::File(path) => MasterKey::from_file(disk, path)?,
         // A first start that died after it made the master.
         MasterSource::Own if exists(&layout.master_key())?.is_some() => {
-            MasterKey::from_file(disk, &layout.master_key())?
+            MasterKey::own(disk, &layout.master_key())?
         }
         MasterSource::Own => {
             let master = MasterKey(SecretKey::random()?);
@@ -392,12 +405,18 @@ fn create(disk: &dyn Disk, layout: &Layout, source: &MasterSource) -> Result<Key
 
 /// Refuses a key file that its group or the world can read, write or run; a missing one passes.
 fn refuse_open_to_others(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    refuse_modes(disk, path, 0o077, "is open to others than its owner: chmod it to 600")
+}
+
+/// Refuses a file that has any of the forbidden permission bits.
+fn refuse_modes(disk: &dyn Disk, path: &Path, forbidden: u32, why: &'static str) -> Result<(), StoreError> {
     let facts = disk.facts(path).map_err(StoreError::disk("look at", path))?;
-    if facts.is_some_and(|facts| facts.mode & 0o077 != 0) {
-        let path = path.display().to_string();
-        return Err(StoreError::KeyFile { path, why: "is open to others than its owner: chmod it to 600" });
+    match facts {
+        Some(facts) if facts.mode & forbidden != 0 => {
+            Err(StoreError::KeyFile { path: path.display().to_string(), why })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn first_16(hash: [u8; 32]) -> [u8; 16] {
@@ -609,6 +628,23 @@ mod tests {
         check("master", 0o640, false);
         check("master", 0o604, false);
         check("ring", 0o644, false);
+    }
+
+    #[test]
+    fn a_key_file_of_the_operator_may_be_read_by_its_group() {
+        #[track_caller]
+        fn check(mode: u32, accepted: bool) {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join("credential");
+            std::fs::write(&path, "07".repeat(32)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(MasterKey::from_file(&RealDisk, &path).is_ok(), accepted, "{mode:o}");
+        }
+        check(0o400, true);
+        check(0o440, true);
+        check(0o640, true);
+        check(0o660, false);
+        check(0o604, false);
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let lock = layout.open(disk.as_ref())?;
         let ring = KeyRing::open_or_create(disk.as_ref(), layout, master)?;
+        create_catalog_file(disk.as_ref(), layout)?;
         let catalog = SqliteCatalog::open(&layout.catalog())?;
         let data = layout.data_dir();
         disk.sync_dir(data).map_err(StoreError::disk("sync", data))?;
@@ -111,8 +112,10 @@ impl Store {
     pub fn assemble(stores: Stores, clock: Box<dyn Clock>, settings: Settings) -> Result<Self, StoreError> {
         let saved = stores.catalog.clock()?;
         let saved = (saved != Timestamp::default()).then_some(saved);
-        let steady = SteadyClock::resume(saved, clock.reading());
+        let mut steady = SteadyClock::resume(saved, clock.reading());
         let committer = Committer::start(stores.clone())?;
+        // Before anything gets a time: a start that found no saved clock would take any wall clock for right.
+        committer.commit(Intent::SaveClock { now: steady.observe(clock.reading()) }).wait()?;
         Ok(Self {
             committer,
             stores,
@@ -212,16 +215,6 @@ impl Store {
         Ok(FileHash::new(hash))
     }
 
-    pub(crate) fn mask(
-        &self,
-        object: ObjectId,
-        start: Offset,
-        part: PartNumber,
-        value: PartValue,
-    ) -> MaskedValue {
-        MaskedValue(self.stores.ring.mask_value(object, start, part, *value.as_bytes()))
-    }
-
     pub(crate) fn unmask(
         &self,
         object: ObjectId,
@@ -231,6 +224,29 @@ impl Store {
     ) -> PartValue {
         PartValue::new(self.stores.ring.mask_value(object, start, part, masked.0))
     }
+}
+
+/// Makes the catalog's file before SQLite does: for its owner only, a mode that SQLite then gives to the files beside it.
+fn create_catalog_file(disk: &dyn Disk, layout: &Layout) -> Result<(), StoreError> {
+    let path = layout.catalog();
+    if disk.facts(&path).map_err(StoreError::disk("look at", &path))?.is_none() {
+        disk.create(&path).map_err(StoreError::disk("create", &path))?;
+    }
+    Ok(())
+}
+
+/// Masks the value of a part, as the catalog keeps it.
+///
+/// A function of the ring alone: what is on its way to the committer must not hold the store, or one of the store's own
+/// threads may come to be the last that holds it.
+pub(crate) fn mask(
+    ring: &KeyRing,
+    object: ObjectId,
+    start: Offset,
+    part: PartNumber,
+    value: PartValue,
+) -> MaskedValue {
+    MaskedValue(ring.mask_value(object, start, part, *value.as_bytes()))
 }
 
 fn identity_row(fingerprint: &Fingerprint) -> Row<'_> {

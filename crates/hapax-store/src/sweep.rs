@@ -8,6 +8,7 @@
 //!   directories of dead boots: names without a row are deleted, names that another directory has are left alone
 //! ```
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use hapax_proto::span::{Length, Span};
@@ -141,31 +142,47 @@ impl Store {
         dirs.into_iter().try_for_each(|dir| self.stores.objects.sync_dir(dir))
     }
 
-    /// Looks through the directories that crashed runs left open, and closes them.
+    /// Looks through the directories that crashed runs left open, and closes them. One that the disk cannot show is left
+    /// for the next sweep, and keeps nothing else from being swept.
     fn clean_dead_dirs(&self, swept: &mut Swept) -> Result<(), StoreError> {
         for dir in self.catalog().dead_dirs(self.committer.boot())? {
-            let known = self.catalog().objects_in(dir)?;
-            let mut strays = 0;
-            for id in self.stores.objects.list(dir)? {
-                if known.binary_search(&id).is_ok() {
-                    continue;
+            match self.clean_dead_dir(dir) {
+                Ok(strays) => swept.strays_deleted += strays,
+                Err(error @ StoreError::Disk { .. }) => {
+                    warn!(%dir, %error, "a directory could not be cleaned");
                 }
-                let object = ObjectName { dir, id };
-                if self.catalog().object_dir(id)?.is_some() {
-                    warn!(%object, "an object lies in a directory that is not its own: left alone");
-                    continue;
-                }
-                self.stores.objects.delete(object)?;
-                strays += 1;
+                Err(error) => return Err(error),
             }
-            if strays > 0 {
-                self.stores.objects.sync_dir(dir)?;
-                info!(%dir, strays, "removed what a crashed run left behind");
-            }
-            swept.strays_deleted += strays;
-            self.commit(Intent::CloseDir { dir })?;
         }
         Ok(())
+    }
+
+    /// Removes the files of one directory that no row knows, and closes it; returns how many there were.
+    fn clean_dead_dir(&self, dir: DirId) -> Result<usize, StoreError> {
+        let known = self.catalog().objects_in(dir)?;
+        let mut strays = 0;
+        for id in self.stores.objects.list(dir)? {
+            if known.binary_search(&id).is_ok() {
+                continue;
+            }
+            let object = ObjectName { dir, id };
+            if self.catalog().object_dir(id)?.is_some() {
+                warn!(%object, "an object lies in a directory that is not its own: left alone");
+                continue;
+            }
+            self.stores.objects.delete(object)?;
+            strays += 1;
+        }
+        // Also if nothing was there: an earlier sweep may have removed it and died, or failed, before it synced.
+        match self.stores.objects.sync_dir(dir) {
+            Err(StoreError::Disk { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+        if strays > 0 {
+            info!(%dir, strays, "removed what a crashed run left behind");
+        }
+        self.commit(Intent::CloseDir { dir })?;
+        Ok(strays)
     }
 
     /// Decides between the copy that a blob has and one that was uploaded again since: the old one stays if it proves
@@ -192,13 +209,21 @@ impl Store {
         Ok(())
     }
 
-    /// Reads a copy of a blob from end to end and compares its hash.
+    /// Reads a copy of a blob from end to end and compares its hash. A copy that the disk cannot read is as bad as a
+    /// damaged one.
     pub(crate) fn is_good(&self, blob: &Blob, content: ContentId) -> Result<bool, StoreError> {
         let copy = Blob { content, ..blob.clone() };
         let read = self.read_blob(&copy).and_then(|reader| hash_all(reader, blob.size));
         match read {
             Ok(hash) => Ok(hash == *self.identity(blob)?.blake3.as_bytes()),
-            Err(StoreError::Corrupt { .. } | StoreError::MissingObject { .. }) => Ok(false),
+            Err(
+                error @ (StoreError::Corrupt { .. }
+                | StoreError::MissingObject { .. }
+                | StoreError::Disk { .. }),
+            ) => {
+                warn!(blob = %blob.id, %error, "a copy is not good");
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -22,7 +22,7 @@ use crate::error::StoreError;
 use crate::intake::{CutRun, PartWriter, decode_open, encode_open};
 use crate::key::Fingerprint;
 use crate::seal::{Purpose, Row};
-use crate::store::Store;
+use crate::store::{Store, mask};
 
 /// Fragments of one part after which the next run first makes them one.
 const FRAGMENTS_MAX: usize = 32;
@@ -457,13 +457,13 @@ impl PartIntake {
         let mut rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
         rows.first_root = first_root;
         rows.put = self.fragments.iter().map(keep_extent).collect();
-        let store = Arc::clone(&self.store);
+        let ring = Arc::clone(&self.store.stores.ring);
         let stored = StoredRun { have: self.whole, value: Some(value) };
         let (bytes, span) = self.writer.whole()?;
         let pending = self.store.committer.submit(bytes, move |placed| {
             rows.put.push(new_extent(span, &placed.expect("a run has bytes")));
             if let Some(first) = rows.put.first_mut() {
-                first.value = Some(store.mask(first.object.id, first.object_start, part, value));
+                first.value = Some(mask(&ring, first.object.id, first.object_start, part, value));
             }
             Intent::Store(Box::new(rows))
         });

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use hapax_proto::tree::{PART, SEGMENT};
+
+use crate::words;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -48,7 +51,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     #[arg(env = "HAPAX_SERVER", hide_env = true)]
     pub(crate) server: Option<String>,
-    /// What to log on standard error: error, warn, info, debug, trace, or rules like hapax_client=debug
+    /// What to log on standard error: error, warn, info, debug, trace, or rules like `hapax_client=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     #[arg(env = "HAPAX_LOG", hide_env = true)]
     pub(crate) log: String,
@@ -187,6 +190,10 @@ pub(crate) struct Put {
     /// Fail if something has the remote name already
     #[arg(long, env = "HAPAX_NO_OVERWRITE", hide_env = true)]
     pub(crate) no_overwrite: bool,
+    /// The most bytes of one request: a multiple of 64 KiB up to 16 MiB
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = request_size)]
+    #[arg(env = "HAPAX_REQUEST_SIZE", hide_env = true)]
+    pub(crate) request_size: u64,
     #[command(flatten)]
     pub(crate) pace: Pace,
 }
@@ -432,6 +439,13 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }
 
+fn request_size(text: &str) -> Result<u64, String> {
+    let (segment, part) = (SEGMENT.get(), PART.get());
+    words::parse_bytes(text)
+        .filter(|size| (segment..=part).contains(size) && size.is_multiple_of(segment))
+        .ok_or_else(|| "must be a multiple of 64KiB from 64KiB to 16MiB".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -478,6 +492,9 @@ mod tests {
         check("hapax put -r a b :/c/", true);
         check("hapax put a", false);
         check("hapax put --parallel 0 a :/a", false);
+        check("hapax put --request-size 1MiB a :/a", true);
+        check("hapax put --request-size 1000 a :/a", false);
+        check("hapax put --request-size 32MiB a :/a", false);
         check("hapax put - :/a", true);
         check("hapax get :/a", true);
         check("hapax get :/a -", true);

@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn folders_are_found_by_the_environment() {
         check(
-            &[("HOME", "/home/ann")],
-            Some(["/home/ann/.config/hapax", "/home/ann/.local/state/hapax", "/home/ann/.local/share/hapax"]),
+            &[("HOME", "/ann")],
+            Some(["/ann/.config/hapax", "/ann/.local/state/hapax", "/ann/.local/share/hapax"]),
         );
         check(
             &[

@@ -19,9 +19,9 @@ use crate::words::{self, Speed};
 
 /// How many files have a row of their own.
 const ROWS_MAX: usize = 4;
-/// How many cells a bar has.
-const BAR_CELLS: u64 = 24;
-/// How many characters of a file's name are shown.
+/// How many cells a bar has at least and at most; in between it takes what the rest of the row leaves.
+const BAR_CELLS: (usize, usize) = (8, 40);
+/// How many characters of a file's name are shown at most.
 const NAME_CHARS: usize = 24;
 /// How often a row is drawn anew at most, and a line written where there are no rows.
 const DRAW_PERIOD: Duration = Duration::from_millis(100);
@@ -184,7 +184,7 @@ impl Board {
                 if let Some(line) = row.line_after(period) {
                     self.draw(row, &line);
                 }
-                self.draw_total(&mut state);
+                Self::draw_total(&mut state);
             }
         }
     }
@@ -211,7 +211,7 @@ impl Board {
         }
     }
 
-    fn draw_total(&self, state: &mut State) {
+    fn draw_total(state: &mut State) {
         let (solid, sent) = state
             .rows
             .values()
@@ -249,12 +249,18 @@ impl Row {
         }
         self.speed.sample(self.sums.moved.max(self.sums.round).saturating_sub(sent_then), interval);
         self.drawn = (Instant::now(), self.sums.moved.max(self.sums.round));
-        Some(line(&self.name, &self.sums, self.speed, self.bar.is_some()))
+        Some(line(&self.name, &self.sums, self.speed, self.bar.as_ref().map(|_| columns())))
     }
 }
 
-/// Writes what is known of a transfer in one line.
-fn line(name: &str, sums: &Sums, speed: Speed, with_bar: bool) -> String {
+/// Returns how wide the terminal behind standard error is; what all terminals have if it does not say.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
+    size.ok().filter(|columns| *columns > 0).unwrap_or(80)
+}
+
+/// Writes what is known of a transfer in one line: with a bar where a terminal is so many columns wide.
+fn line(name: &str, sums: &Sums, speed: Speed, columns: Option<usize>) -> String {
     let Some(size) = sums.size else {
         return format!("{name}: {} at {}/s", words::bytes(sums.sent()), words::bytes(speed.per_second()));
     };
@@ -263,21 +269,25 @@ fn line(name: &str, sums: &Sums, speed: Speed, with_bar: bool) -> String {
     let rest = speed.rest(size.saturating_sub(sums.sent()));
     let rest = rest.map(|rest| format!("  {} left", words::duration(rest))).unwrap_or_default();
     let pace = format!("{}/s{rest}", words::bytes(speed.per_second()));
-    if with_bar {
-        let bar = words::bar(BAR_CELLS, sums.solid, sums.sent(), size);
-        format!("{:NAME_CHARS$}  {bar}  {share:>3} %  {amount}  {pace}", shortened(name))
-    } else {
-        format!("{name}: {share} %, {amount}, {pace}")
-    }
+    let Some(columns) = columns else {
+        return format!("{name}: {share} %, {amount}, {pace}");
+    };
+    let name_chars = NAME_CHARS.min(columns / 4);
+    let behind = format!("{share:>3} %  {amount}  {pace}");
+    let (least, most) = BAR_CELLS;
+    let cells = columns.saturating_sub(name_chars + behind.chars().count() + 5).clamp(least, most);
+    let bar = words::bar(cells as u64, sums.solid, sums.sent(), size);
+    format!("{:name_chars$}  {bar}  {behind}", shortened(name, name_chars))
 }
 
 /// Cuts a name in its middle, where names differ least.
-fn shortened(name: &str) -> String {
+fn shortened(name: &str, chars_max: usize) -> String {
     let chars: Vec<char> = name.chars().collect();
-    if chars.len() <= NAME_CHARS {
+    if chars.len() <= chars_max {
         return name.to_owned();
     }
-    let (head, tail) = (NAME_CHARS / 2, NAME_CHARS - NAME_CHARS / 2 - 1);
+    let head = chars_max / 2;
+    let tail = chars_max.saturating_sub(head + 1);
     let parts = [&chars[..head], &['…'], &chars[chars.len() - tail..]];
     parts.concat().into_iter().collect()
 }
@@ -319,7 +329,9 @@ mod tests {
 
     fn sums(events: &[Event]) -> Sums {
         let mut sums = Sums::default();
-        events.iter().for_each(|event| sums.add(event));
+        for event in events {
+            sums.add(event);
+        }
         sums
     }
 
@@ -352,22 +364,27 @@ mod tests {
         let mut speed = Speed::default();
         speed.sample(10 << 20, Duration::from_secs(1));
         let state = sums(&[begun(100 << 20, 40 << 20), Event::Moved(length(10 << 20))]);
-        assert_eq!(
-            line("a", &state, speed, false),
-            "a: 40 %, 40 MiB of 100 MiB, 10 MiB/s  5 s left"
-        );
-        let drawn = line("a", &state, speed, true);
-        assert!(drawn.contains("█████████▒▒▒············   40 %"), "{drawn}");
+        assert_eq!(line("a", &state, speed, None), "a: 40 %, 40 MiB of 100 MiB, 10 MiB/s  5 s left");
+        let drawn = line("a", &state, speed, Some(80));
+        assert!(drawn.starts_with("a                     ███"), "{drawn}");
+        assert!(drawn.ends_with("···   40 %  40 MiB of 100 MiB  10 MiB/s  5 s left"), "{drawn}");
+        assert!(drawn.contains("█▒") && drawn.chars().count() < 80, "{drawn}");
+        let wide = line("a", &state, speed, Some(200));
+        assert_eq!(wide.matches(['█', '▒', '·']).count(), 40);
+        assert_eq!(line("a", &state, speed, Some(0)).matches(['█', '▒', '·']).count(), 8);
         let stream = sums(&[Event::Begun { size: None, kept: Length::ZERO }, Event::Moved(length(2_048))]);
-        assert_eq!(line("-", &stream, Speed::default(), true), "-: 2 KiB at 0 B/s");
+        assert_eq!(line("-", &stream, Speed::default(), Some(80)), "-: 2 KiB at 0 B/s");
     }
 
     #[test]
     fn long_names_are_cut_in_the_middle() {
-        assert_eq!(shortened("film.mkv"), "film.mkv");
-        let long = shortened("a very long name of a film that nobody knows.mkv");
+        assert_eq!(shortened("film.mkv", NAME_CHARS), "film.mkv");
+        let long = shortened("a very long name of a film that nobody knows.mkv", NAME_CHARS);
         assert_eq!(long.chars().count(), NAME_CHARS);
-        assert!(long.starts_with("a very long ") && long.ends_with("knows.mkv") && long.contains('…'), "{long}");
+        assert!(
+            long.starts_with("a very long ") && long.ends_with("knows.mkv") && long.contains('…'),
+            "{long}"
+        );
     }
 
     #[test]
@@ -379,7 +396,10 @@ mod tests {
             assert_eq!(told.map(|told| serde_json::to_string(&told).unwrap()).as_deref(), json);
         }
         check(&begun(9, 4), Some(r#"{"event":"begun","file":"f","size":9,"kept":4}"#));
-        check(&Event::Solid(length(1)), Some(r#"{"event":"progress","file":"f","size":9,"solid":4,"moved":0}"#));
+        check(
+            &Event::Solid(length(1)),
+            Some(r#"{"event":"progress","file":"f","size":9,"solid":4,"moved":0}"#),
+        );
         check(&Event::Instant, Some(r#"{"event":"instant","file":"f"}"#));
         check(
             &Event::Retrying { after: Duration::from_millis(5), reason: "why".to_owned() },

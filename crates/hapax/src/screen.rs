@@ -39,7 +39,8 @@ impl Screen {
             (false, false) => Audience::People,
         };
         let draws = audience == Audience::People && std::io::stderr().is_terminal();
-        let bars = draws.then(|| Arc::new(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))));
+        let bars =
+            draws.then(|| Arc::new(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10))));
         Self { audience, bars, output_taken: false }
     }
 

@@ -68,7 +68,7 @@ impl Settings {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
             Err(error) => return Err(Failure::io("read", &file, &error).into()),
         };
-        Ok(Self::merge(line, &text, file)?)
+        Self::merge(line, &text, file)
     }
 
     fn merge(line: Vec<OsString>, text: &str, file: PathBuf) -> Result<Self, Unset> {

@@ -214,15 +214,13 @@ impl Filling {
         let blake3 = self.journal.values(part_count(size)).and_then(|values| merge_parts(&values));
         let durable = Length::new(self.line.durable.load(Ordering::Relaxed));
         let much_is_missing = self.missing.checked_sub(durable).is_some_and(|missing| missing > PART);
-        match blake3 {
-            Some(blake3) if much_is_missing && is_still(&self.journal, &self.source, self.facts).await? => {
-                let claimed =
-                    claim(&self.line.client, &self.target, (&self.facts, blake3), &self.line.progress)
-                        .await?;
-                Ok(claimed.map_or(Ended::Hashed, Ended::Instant))
-            }
-            _ => Ok(Ended::Hashed),
+        let Some(blake3) = blake3.filter(|_| much_is_missing) else { return Ok(Ended::Hashed) };
+        if !is_still(&self.journal, &self.source, self.facts).await? {
+            return Ok(Ended::Changed);
         }
+        let claimed =
+            claim(&self.line.client, &self.target, (&self.facts, blake3), &self.line.progress).await?;
+        Ok(claimed.map_or(Ended::Hashed, Ended::Instant))
     }
 
     /// Does what is to be done with one part, as soon as its value is known.

@@ -30,7 +30,7 @@ async fn a_client_that_keeps_sending_can_still_read_the_answer() {
     // More than the sockets hold together with what has to be read already, less than what a lingering close
     // discards: without it, one of these writes or the read behind them fails.
     for _ in 0..15 {
-        wire.send([0; 64 << 10]).await;
+        wire.send(vec![0; 64 << 10]).await;
     }
     let answer = wire.answer().await;
     assert_eq!((answer.status, answer.field("connection")), (StatusCode::UNAUTHORIZED, "close"));

@@ -1,5 +1,7 @@
 //! The server from outside: a real listener on 127.0.0.1, bytes on the wire, and real clients where they matter.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 /// A server of a test.
 mod server;
 
@@ -12,5 +14,26 @@ mod early;
 /// What the connection itself promises.
 mod connection;
 
+/// TLS.
+mod tls;
+
 /// Paths and methods.
 mod targets;
+
+/// Who may do what, at every route.
+mod access;
+
+/// Reading and replacing files.
+mod files;
+
+/// The native dialect of uploads.
+mod uploads;
+
+/// Folders, listings, moves.
+mod entries;
+
+/// Instant upload.
+mod claims;
+
+/// Accounts, tokens, housekeeping.
+mod accounts;

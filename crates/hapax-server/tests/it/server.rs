@@ -1,51 +1,85 @@
-//! A server of a test: it listens on a free port of 127.0.0.1 and ends with the test.
+//! A server of a test: a real store in a directory of its own, a free port of 127.0.0.1, and three accounts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hapax_proto::name::UserName;
-use hapax_proto::problem::Kind;
 use hapax_server::app::App;
-use hapax_server::auth::{Account, Accounts, LiveToken, TokenHash};
+use hapax_server::auth::{Token, hash_password};
 use hapax_server::config::Config;
-use hapax_server::serve::Server;
+use hapax_server::serve::{ServeError, Server};
+use hapax_store::account::NewToken;
+use hapax_store::catalog::UserId;
+use hapax_store::check::Depth;
+use hapax_store::clock::SystemClock;
+use hapax_store::disk::RealDisk;
+use hapax_store::key::MasterSource;
+use hapax_store::layout::Layout;
+use hapax_store::store::{Settings, Store};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::wire::Wire;
+use crate::wire::{Client, Wire};
 
-/// A service nobody has an account of.
-struct Nobody;
-
-impl Accounts for Nobody {
-    fn account(&self, _: &UserName) -> Result<Option<Account>, Kind> {
-        Ok(None)
-    }
-
-    fn token(&self, _: &TokenHash) -> Result<Option<LiveToken>, Kind> {
-        Ok(None)
-    }
-}
+/// The password of every account.
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// A running server.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) store: Arc<Store>,
+    config: Config,
     shutdown: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), ServeError>>,
+    /// Alice, who owns things; Bob, who does not; Root, who is an admin.
+    users: [UserId; 3],
+    dir: TempDir,
 }
 
 impl Running {
     /// Starts a server with the default settings.
     pub(crate) async fn start() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let app = App::new(Config { listen, ..Config::default() }, Arc::new(Nobody)).unwrap();
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a server whose settings a test changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
+        change(&mut config);
+        let (store, users) = outside(|| {
+            let store = Arc::new(open(&dir));
+            let hash = hash_password(PASSWORD).unwrap();
+            let users = [("alice", false), ("bob", false), ("root", true)]
+                .map(|(name, admin)| store.create_user(name.to_owned(), hash.clone(), admin).unwrap());
+            (store, users)
+        });
+        Self::serve(config, store, users, dir).await
+    }
+
+    async fn serve(config: Config, store: Arc<Store>, users: [UserId; 3], dir: TempDir) -> Self {
+        let app = App::new(config.clone(), Arc::clone(&store)).unwrap();
         let server = Server::bind(app).await.unwrap();
         let address = server.address();
         let (shutdown, told) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
+            // A test that fails drops the sender, which ends the server as well.
             let _ = told.await;
         }));
-        Self { address, shutdown, task }
+        Self { address, store, config, shutdown, task, users, dir }
+    }
+
+    /// Ends it in order and starts another one over the same store.
+    pub(crate) async fn restart(self) -> Self {
+        self.shutdown.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+        Self::serve(self.config, self.store, self.users, self.dir).await
+    }
+
+    /// Returns how many objects lie in the data directory.
+    pub(crate) fn count_objects(&self) -> usize {
+        let dirs = std::fs::read_dir(self.dir.path().join("data/objects")).unwrap();
+        dirs.map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap().count()).sum()
     }
 
     /// Connects to it.
@@ -53,14 +87,67 @@ impl Running {
         Wire::connect(self.address).await
     }
 
+    /// A client without credentials.
+    pub(crate) fn nobody(&self) -> Client {
+        Client { address: self.address, authorization: None }
+    }
+
+    /// Alice, with every scope.
+    pub(crate) fn alice(&self) -> Client {
+        self.client(self.users[0], "read write admin")
+    }
+
+    /// Alice, with some scopes.
+    pub(crate) fn alice_who_may(&self, scope: &str) -> Client {
+        self.client(self.users[0], scope)
+    }
+
+    /// Bob, with every scope.
+    pub(crate) fn bob(&self) -> Client {
+        self.client(self.users[1], "read write admin")
+    }
+
+    /// The admin, with every scope.
+    pub(crate) fn root(&self) -> Client {
+        self.client(self.users[2], "read write admin")
+    }
+
+    fn client(&self, user: UserId, scope: &str) -> Client {
+        let token = Token::random().unwrap();
+        let new = NewToken {
+            user,
+            name: "test".to_owned(),
+            hash: *token.hash().as_bytes(),
+            scope: scope.to_owned(),
+            expires: None,
+        };
+        outside(|| self.store.add_token(new).unwrap());
+        Client { address: self.address, authorization: Some(format!("Bearer {}", token.reveal())) }
+    }
+
     /// Returns the URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Tells it to end and waits until it did.
+    /// Tells it to end, waits until it did, and checks what it leaves behind.
     pub(crate) async fn end(self) {
         self.shutdown.send(()).unwrap();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
+        let store = self.store;
+        let report = tokio::task::spawn_blocking(move || store.check(Depth::Data)).await.unwrap().unwrap();
+        assert_eq!(report.findings, Vec::<String>::new());
     }
+}
+
+/// Runs what blocks on a thread that drives nothing else.
+pub(crate) fn outside<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(act).join().unwrap())
+}
+
+fn open(dir: &TempDir) -> Store {
+    let settings = Settings { watermark: false, ..Settings::default() };
+    let clock = Box::new(SystemClock::start());
+    let layout = Layout::new(dir.path().join("data"));
+    Store::open(Arc::new(RealDisk), &layout, &MasterSource::Own, clock, settings).unwrap()
 }

@@ -33,7 +33,7 @@ async fn what_is_not_there_and_what_may_not_be_asked() {
         ("BREW", "/files/a", 405, "method-not-allowed"),
         ("GET", "/files/a", 401, "unauthenticated"),
         ("HEAD", "/files/a", 401, "unauthenticated"),
-        ("GET", "/uploads/0", 401, "unauthenticated"),
+        ("GET", "/uploads/00000000000000000000000000000000", 401, "unauthenticated"),
         ("GET", "/metrics", 401, "unauthenticated"),
         ("GET", "/api/v1/admin/users", 401, "unauthenticated"),
     ] {
@@ -60,7 +60,10 @@ async fn options_needs_no_credentials_and_tells_no_existence() {
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert_eq!(answer.field("allow"), "DELETE, GET, HEAD, OPTIONS, POST, PUT");
     assert_eq!(answer.field("upload-limit"), "min-size=0");
-    assert_eq!(wire.ask("OPTIONS", "/uploads/0").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        wire.ask("OPTIONS", "/uploads/00000000000000000000000000000000").await.status,
+        StatusCode::NO_CONTENT
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

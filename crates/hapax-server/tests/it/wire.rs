@@ -1,5 +1,6 @@
 //! A client that speaks bytes: it sends exactly what a test says and reads HTTP/1.1 answers.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
@@ -23,6 +24,28 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Checks the status, and shows the body if it is another.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Self {
+        let body = String::from_utf8_lossy(&self.body[..self.body.len().min(400)]);
+        assert_eq!(self.status.as_u16(), status, "{body}");
+        self
+    }
+
+    /// Checks status and problem.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, problem: &str) -> Self {
+        let answer = self.expect(status);
+        assert_eq!(answer.field("hapax-problem"), problem);
+        answer
+    }
+
+    /// Reads the body as one of the shapes of the API.
+    #[track_caller]
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
     /// Returns a field as text; absent is empty.
     pub(crate) fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", |value| value.to_str().unwrap())
@@ -85,6 +108,11 @@ impl Wire {
         Answer { status, fields, body: self.ahead.drain(..length).collect() }
     }
 
+    /// Ends the sending side.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     async fn read_more(&mut self) -> usize {
         self.stream.read_buf(&mut self.ahead).await.unwrap()
     }
@@ -93,6 +121,59 @@ impl Wire {
     pub(crate) async fn rest(mut self) -> Vec<u8> {
         while self.read_more().await > 0 {}
         self.ahead
+    }
+}
+
+/// Somebody who sends requests, each over a connection of its own.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) authorization: Option<String>,
+}
+
+impl Client {
+    /// Returns the head of a request, without the blank line behind it.
+    pub(crate) fn head(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> String {
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        if let Some(authorization) = &self.authorization {
+            write!(head, "Authorization: {authorization}\r\n").unwrap();
+        }
+        for (name, value) in fields {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        head
+    }
+
+    /// Sends a request with a body and reads the answer.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let mut wire = Wire::connect(self.address).await;
+        let length = body.as_ref().len();
+        wire.send(format!("{}Content-Length: {length}\r\n\r\n", self.head(method, target, fields))).await;
+        wire.send(body).await;
+        wire.answer_to(method).await
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub(crate) async fn ask(&self, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut wire = Wire::connect(self.address).await;
+        wire.send(self.head(method, target, fields) + "\r\n").await;
+        wire.answer_to(method).await
+    }
+
+    /// Reads a target.
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target, &[]).await
+    }
+
+    /// Sends JSON.
+    pub(crate) async fn json(&self, method: &str, target: &str, body: &serde_json::Value) -> Answer {
+        self.send(method, target, &[("Content-Type", "application/json")], body.to_string()).await
     }
 }
 

@@ -41,7 +41,7 @@ fn a_copy_beside_a_running_server_holds_what_the_catalog_held() {
     world.put("/removed", &removed);
     world.put("/small", &small);
     let copy = TempDir::new().unwrap();
-    copy_catalog(world.data(), copy.path());
+    copy_catalog(world.path(), copy.path());
 
     // The server goes on: nothing of this is in the copy, and nothing of it takes away what is.
     world.put("/replaced", &noise(2_000_000, 5));
@@ -49,7 +49,7 @@ fn a_copy_beside_a_running_server_holds_what_the_catalog_held() {
     world.store.remove(world.space, EntryPath::parse("/removed").unwrap(), Expect::Anything, false).unwrap();
     world.store.sweep(Keep::Grace).unwrap();
     for name in ["objects", "format", "keys"] {
-        copy_tree(world.data(), copy.path(), name);
+        copy_tree(world.path(), copy.path(), name);
     }
     drop(world);
 

@@ -6,10 +6,13 @@ mod rig;
 mod script;
 mod world;
 
+mod bounds;
+mod copies;
 mod faults;
+mod kills;
 mod lifecycle;
 mod lost_answers;
 mod races;
+mod rot;
 mod runs;
-mod copies;
 mod second_reader;

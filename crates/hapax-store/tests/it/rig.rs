@@ -181,6 +181,14 @@ impl Rig {
         names(&top).into_iter().flat_map(in_dir).collect()
     }
 
+    /// Returns an object as it lies on the disk.
+    pub(crate) fn bytes_of(&self, name: ObjectName) -> Vec<u8> {
+        let file = self.disk.open(&layout().object(name)).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
+    }
+
     /// Returns every object that the catalog has, live or dropped.
     pub(crate) fn objects_in_catalog(&self) -> BTreeSet<ObjectName> {
         self.rows.objects(None, usize::MAX).unwrap().into_iter().map(|(name, _)| name).collect()

@@ -121,6 +121,25 @@ fn a_file_that_the_disk_refused_is_not_published() {
     check(PART.get() + 3_000_000, 33);
 }
 
+/// Dropping the store settles what was submitted: nothing on its way may keep the store alive, or one of the store's own
+/// threads would be the last to hold it.
+#[test]
+fn a_store_that_is_dropped_settles_what_is_on_its_way() {
+    for number in 0..100 {
+        let mut rig = Rig::new();
+        let upload = upload(&rig, 70_000);
+        let bytes = noise(70_000, number);
+        let mut run = begin(rig.store(), &upload, 0, None);
+        run.push(&bytes).unwrap();
+        let pending = run.finish(Ending::Complete).unwrap();
+        rig.restart();
+        assert_eq!(pending.wait().unwrap().have, Length::new(70_000));
+        let upload = rig.store().upload(upload.id).unwrap();
+        let held = rig.store().held_part(&upload, PartNumber::FIRST).unwrap();
+        assert_eq!(held, Held::Whole { value: value_of(&bytes) });
+    }
+}
+
 #[test]
 fn ten_thousand_appends_of_one_byte_are_one_part() {
     const APPENDS: usize = 10_000;

@@ -161,7 +161,7 @@ impl Actor<'_> {
         Ok(self.store.create_upload(new)?.0.id)
     }
 
-    fn send(&self, upload: &Upload, part: u32, from: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn send(&self, upload: &Upload, part: u32, from: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let part = PartNumber::new(part);
         let whole = part.span(upload.size.unwrap()).unwrap().length();
         let mut run = self.store.begin_part(upload, part, Length::new(from), whole, None)?;

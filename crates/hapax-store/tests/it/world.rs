@@ -42,17 +42,6 @@ impl World {
         Self { dir, store, user, space }
     }
 
-    /// Opens what another store left in a directory.
-    pub(crate) fn reopen(dir: TempDir) -> Self {
-        let store = open(&dir);
-        let user = store.catalog().user("ann").unwrap().unwrap();
-        Self { dir, store, user: user.id, space: user.space }
-    }
-
-    pub(crate) fn data(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// Closes the store and opens it again, as a restart does.
     pub(crate) fn restart(self) -> Self {
         let Self { dir, store, user, space } = self;
@@ -61,10 +50,21 @@ impl World {
         Self { dir, store, user, space }
     }
 
+    /// Opens what another store left in a directory.
+    pub(crate) fn reopen(dir: TempDir) -> Self {
+        let store = open(&dir);
+        let user = store.catalog().user("ann").unwrap().unwrap();
+        Self { dir, store, user: user.id, space: user.space }
+    }
+
     /// Closes the store and returns its directory, for whoever reads it without us.
     pub(crate) fn close(self) -> TempDir {
         drop(Arc::into_inner(self.store).expect("nothing else holds the store"));
         self.dir
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn create(&self, path: &str, size: u64) -> Upload {

@@ -359,7 +359,7 @@ impl Author<'_> {
             (put, span(first, count.max(u64::from(self.number(5, 3)))))
         };
         let lane = if self.number(4, 2) == 0 { LaneId::Append } else { LaneId::Part(part) };
-        let epoch = self.catalog.lane(row.id, lane).unwrap().map_or(1, |lane| lane.epoch);
+        let epoch = self.catalog.lane(row.id, lane).unwrap().map_or(1, |lane| lane.epoch + 1);
         let open = (self.number(5, 3) == 0).then(|| OpenPart {
             part: if self.draft.wrong { PartNumber::new(1) } else { part },
             have: Length::new(100),

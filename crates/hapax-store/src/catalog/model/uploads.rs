@@ -79,7 +79,7 @@ impl Tables {
     pub(super) fn store(&mut self, store: &Store) -> Answer {
         let upload = self.open_upload(store.upload, store.generation)?.clone();
         let lane = (store.upload, store.lane);
-        if self.lanes.get(&lane).is_some_and(|lane| lane.epoch > store.epoch) {
+        if self.lanes.get(&lane).is_some_and(|lane| lane.epoch >= store.epoch) {
             return Err(Refusal::Superseded);
         }
         check_store(store, upload.size)?;

@@ -178,7 +178,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
     let upload = open(db, store.upload, store.generation)?;
     let before = lane(db, store.upload, store.lane)?;
-    if before.as_ref().is_some_and(|lane| store.epoch < lane.epoch) {
+    if before.as_ref().is_some_and(|lane| store.epoch <= lane.epoch) {
         return Err(Refusal::Superseded.into());
     }
     check_fit(store, upload.size)?;

@@ -1,0 +1,131 @@
+//! Who may do what, at every route: the cases come from the table of routes, so a new row is tested by being there.
+
+use hapax_proto::access::{Access, Object, Role, Scopes, Subject, Verb, decide_access};
+use hapax_proto::dialect::native::{ClaimResult, ClaimResults};
+use hapax_server::routes::{Row, TABLE};
+use http::Method;
+use serde_json::json;
+
+use crate::server::Running;
+use crate::wire::Client;
+
+/// What a verb is done to in the rows of the table, as the owner of everything sees it.
+fn object(verb: Verb, owner: u64) -> Object {
+    match verb {
+        Verb::ReadEntry
+        | Verb::WriteEntry
+        | Verb::DeleteEntry
+        | Verb::ListFolder
+        | Verb::CreateUpload
+        | Verb::Claim => Object::Space { owner },
+        Verb::ReadUpload | Verb::WriteUpload | Verb::CancelUpload => Object::Upload { owner },
+        Verb::ListUploads | Verb::ManageOwnTokens => Object::Account { owner },
+        _ => Object::Service,
+    }
+}
+
+/// Asks as somebody, for what is Alice's.
+async fn ask(client: &Client, row: &Row, method: &Method, upload: &str) -> (u16, String) {
+    let target = row
+        .pattern
+        .replace("{upload}", upload)
+        .replace("{part}", "0")
+        .replace("{token}", "999999")
+        .replace("{user}", "nobody")
+        .replace("{path}", "@alice/file");
+    let body = match row.name {
+        "CreateUpload" => json!({"key": "k".repeat(16), "path": "/@alice/up", "size": 1}),
+        "Claim" => json!({"items": [{"path": "/@alice/up", "size": 1, "digest": null}]}),
+        "OperateOnEntry" => json!({"op": "move", "to": "/@alice/other"}),
+        _ => json!({}),
+    };
+    let answer = client.json(method.as_str(), &target, &body).await;
+    // Claims are refused one by one.
+    if let (200, "Claim") = (answer.status.as_u16(), row.name)
+        && let [ClaimResult::Refused { problem, status }] = &answer.read::<ClaimResults>().results[..]
+    {
+        return (*status, problem.clone());
+    }
+    (answer.status.as_u16(), answer.field("hapax-problem").to_owned())
+}
+
+/// What the answer must be if access is decided so; `None` if it was let through to something else.
+fn refusal(access: Access) -> Option<(u16, String)> {
+    match access {
+        Access::Allowed => None,
+        Access::Hidden => Some((404, "not-found".to_owned())),
+        Access::Forbidden => Some((403, "forbidden".to_owned())),
+        Access::Unauthenticated => Some((401, "unauthenticated".to_owned())),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_asks_the_one_function() {
+    const ALICE: u64 = 1;
+    const OTHER: u64 = 2;
+    let server = Running::start().await;
+    server.alice().send("PUT", "/files/file", &[], "x").await.expect(201);
+    let created = json!({"key": "0".repeat(16), "path": "/a", "size": 1});
+    let created = server.alice().json("POST", "/api/v1/uploads", &created).await.expect(201);
+    let upload = created.read::<serde_json::Value>()["id"].as_str().unwrap().to_owned();
+
+    let user = |id, role, scopes| Subject::User { id, role, scopes };
+    let scope = |word| hapax_server::auth::parse_scopes([word]).unwrap();
+    let subjects = [
+        (server.nobody(), Subject::Anonymous),
+        (server.bob(), user(OTHER, Role::User, Scopes::ALL)),
+        (server.root(), user(OTHER, Role::Admin, Scopes::ALL)),
+        (server.alice_who_may("read"), user(ALICE, Role::User, scope("read"))),
+        (server.alice_who_may("write"), user(ALICE, Role::User, scope("write"))),
+        (server.alice_who_may("admin"), user(ALICE, Role::User, scope("admin"))),
+    ];
+    for row in TABLE {
+        for (client, subject) in &subjects {
+            // What is listed or made without a name in the path is always the caller's own.
+            let own = matches!(row.verb, Verb::ListUploads | Verb::ManageOwnTokens);
+            let owner = match subject {
+                Subject::User { id, .. } if own => *id,
+                _ => ALICE,
+            };
+            let expected = refusal(decide_access(subject, row.verb, &object(row.verb, owner)));
+            for method in row.methods {
+                let found = ask(client, row, method, &upload).await;
+                match &expected {
+                    Some(expected) => assert_eq!(&found, expected, "{} by {subject:?}", row.name),
+                    None => assert!(
+                        !matches!(found.0, 401 | 403) || found.1 == "upload-unfinished",
+                        "{} by {subject:?}: {found:?}",
+                        row.name
+                    ),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_space_is_answered_like_one_that_does_not_exist() {
+    let server = Running::start().await;
+    server.alice().send("PUT", "/files/file", &[], "x").await.expect(201);
+    let bob = server.bob();
+    for method in ["GET", "PUT", "DELETE"] {
+        let [foreign, missing] = ["/files/@alice/file", "/files/@nobody/file"].map(|target| {
+            let bob = bob.clone();
+            async move { bob.send(method, target, &[], "").await.refused(404, "not-found") }
+        });
+        assert_eq!(foreign.await.body, missing.await.body, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_are_alike_for_what_is_there_and_what_is_not() {
+    let server = Running::start().await;
+    server.alice().send("PUT", "/files/file", &[], "x").await.expect(201);
+    let mut answers = Vec::new();
+    for target in ["/files/file", "/files/nothing", "/files/@alice/file", "/files/@nobody/file"] {
+        let mut answer = server.nobody().ask("OPTIONS", target, &[]).await.expect(204);
+        answer.fields.remove("date");
+        answers.push(answer.fields);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+}

@@ -1,0 +1,100 @@
+//! Accounts, tokens, housekeeping.
+
+use hapax_proto::dialect::native::{CreatedToken, TokenInfo};
+use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
+use serde_json::json;
+
+use crate::server::{PASSWORD, Running};
+use crate::wire::Client;
+
+fn with_password(server: &Running, user: &str, password: &str) -> Client {
+    let pair = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
+    Client { address: server.address, authorization: Some(format!("Basic {pair}")) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_makes_tokens_and_a_revoked_one_is_worth_nothing() {
+    let server = Running::start().await;
+    let alice = with_password(&server, "alice", PASSWORD);
+    let create = json!({"name": "phone", "scope": ["read"], "expires": null});
+    let created: CreatedToken = alice.json("POST", "/api/v1/tokens", &create).await.expect(201).read();
+    assert_eq!(created.user, "alice");
+    let phone = Client { address: server.address, authorization: Some(format!("Bearer {}", created.token)) };
+    phone.get("/api/v1/entries/").await.expect(200);
+    phone.send("PUT", "/files/a", &[], "x").await.refused(403, "forbidden");
+    phone.get("/api/v1/tokens").await.refused(403, "forbidden");
+    let tokens: Vec<TokenInfo> = alice.get("/api/v1/tokens").await.expect(200).read();
+    assert_eq!(
+        (tokens.len(), tokens[0].name.as_str(), &tokens[0].scope),
+        (1, "phone", &vec!["read".to_owned()])
+    );
+    alice.ask("DELETE", &format!("/api/v1/tokens/{}", created.id), &[]).await.expect(204);
+    phone.get("/api/v1/entries/").await.refused(401, "unauthenticated");
+    alice.ask("DELETE", &format!("/api/v1/tokens/{}", created.id), &[]).await.refused(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_may_not_be() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    for (scope, expires) in
+        [(json!([]), json!(null)), (json!(["all"]), json!(null)), (json!(["read"]), json!("soon"))]
+    {
+        let create = json!({"name": "x", "scope": scope, "expires": expires});
+        alice.json("POST", "/api/v1/tokens", &create).await.refused(400, "bad-field");
+    }
+    let past = json!({"name": "x", "scope": ["read"], "expires": "2001-01-01T00:00:00Z"});
+    let expired: CreatedToken = alice.json("POST", "/api/v1/tokens", &past).await.expect(201).read();
+    let client = Client { address: server.address, authorization: Some(format!("Bearer {}", expired.token)) };
+    client.get("/api/v1/entries/").await.refused(401, "unauthenticated");
+    let mightier = json!({"name": "x", "scope": ["write"], "expires": null});
+    server.alice_who_may("admin").json("POST", "/api/v1/tokens", &mightier).await.refused(403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_manages_accounts_and_reads_nobodys_files() {
+    let server = Running::start().await;
+    let root = server.root();
+    let create = json!({"name": "carol", "password": "long enough", "quota": 10});
+    let carol: UserInfo = root.json("POST", "/api/v1/admin/users", &create).await.expect(201).read();
+    assert_eq!((carol.name.as_str(), carol.quota, carol.admin), ("carol", Some(10), false));
+    root.json("POST", "/api/v1/admin/users", &create).await.refused(409, "exists");
+    let short = json!({"name": "dave", "password": "short"});
+    root.json("POST", "/api/v1/admin/users", &short).await.refused(400, "bad-field");
+
+    let client = with_password(&server, "carol", "long enough");
+    client.send("PUT", "/files/a", &[], "0123456789").await.expect(201);
+    client.send("PUT", "/files/b", &[], "x").await.refused(507, "quota");
+    root.get("/files/@carol/a").await.refused(404, "not-found");
+    let change = json!({"password": "something else", "quota": null});
+    let changed: UserInfo = root.json("PATCH", "/api/v1/admin/users/carol", &change).await.expect(200).read();
+    assert_eq!((changed.quota, changed.used), (None, 10));
+    client.get("/files/a").await.refused(401, "unauthenticated");
+    let client = with_password(&server, "carol", "something else");
+    client.send("PUT", "/files/b", &[], "x").await.expect(201);
+    let users: Vec<UserInfo> = root.get("/api/v1/admin/users").await.expect(200).read();
+    let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["alice", "bob", "carol", "root"]);
+    root.ask("DELETE", "/api/v1/admin/users/root", &[]).await.refused(403, "forbidden");
+    root.ask("DELETE", "/api/v1/admin/users/carol", &[]).await.expect(204);
+    client.get("/files/a").await.refused(401, "unauthenticated");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn housekeeping_is_done_on_request() {
+    let server = Running::start().await;
+    let (alice, root) = (server.alice(), server.root());
+    alice.send("PUT", "/files/a", &[], vec![7; 100_000]).await.expect(201);
+    let stats: StoreStats = root.get("/api/v1/admin/stats").await.expect(200).read();
+    assert_eq!((stats.users, stats.files, stats.logical, stats.objects), (3, 1, 100_000, 1));
+    let check = json!({"data": true});
+    let report: CheckReport = root.json("POST", "/api/v1/admin/check", &check).await.expect(200).read();
+    assert_eq!((report.findings.len(), report.blobs, report.bytes), (0, 1, 100_000));
+    alice.ask("DELETE", "/files/a", &[]).await.expect(204);
+    let now = json!({"now": true});
+    let swept: SweepReport = root.json("POST", "/api/v1/admin/sweep", &now).await.expect(200).read();
+    assert_eq!((swept.blobs_buried, swept.objects_deleted), (1, 1));
+    root.get("/metrics").await.expect(200);
+    server.end().await;
+}

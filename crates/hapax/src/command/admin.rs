@@ -1,0 +1,242 @@
+//! `hapax admin`: accounts, tokens and housekeeping of the running server. Each is one request; what the answers
+//! are is said by the server's own types.
+
+use std::time::SystemTime;
+
+use hapax_client::client::Client;
+use hapax_client::wire::Ask;
+use hapax_proto::dialect::native::{API, CreateToken};
+use hapax_proto::name::UserName;
+use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use crate::args::{Admin, Token, User};
+use crate::exit::{Code, Failure};
+use crate::remote::Alias;
+use crate::secrets::ask_password;
+use crate::server::variable;
+use crate::words;
+
+/// Where a new password may be read from, so that it stands in no list of processes.
+const NEW_PASSWORD: &str = "HAPAX_NEW_PASSWORD";
+
+/// Does an administrator's work.
+pub(super) async fn run(context: &Context, admin: &Admin) -> Result<(), Failure> {
+    let client = context.servers().client(&Alias::default()).await?;
+    match admin {
+        Admin::User(command) => user(context, &client, command).await,
+        Admin::Token(command) => token(context, &client, command).await,
+        Admin::Check { contents } => {
+            let body = json!({ "data": contents });
+            let report: CheckReport = ask(&client, Method::POST, "/admin/check", Some(&body)).await?;
+            say_check(context, &report)
+        }
+        Admin::Stats => {
+            let stats: StoreStats = ask(&client, Method::GET, "/admin/stats", None).await?;
+            context.screen.result(&measured(&stats), &About { event: "stats", what: &stats });
+            Ok(())
+        }
+        Admin::Sweep { now } => {
+            let body = json!({ "now": now });
+            let report: SweepReport = ask(&client, Method::POST, "/admin/sweep", Some(&body)).await?;
+            context.screen.outcome(&swept(&report), &About { event: "swept", what: &report });
+            Ok(())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct About<'a, T> {
+    event: &'static str,
+    #[serde(flatten)]
+    what: &'a T,
+}
+
+/// Sends one request below the API's path, and reads the answer.
+async fn ask<T: DeserializeOwned>(
+    client: &Client,
+    method: Method,
+    target: &str,
+    body: Option<&Value>,
+) -> Result<T, Failure> {
+    let ask = Ask::new(method, format!("{API}{target}"));
+    let ask = match body {
+        Some(body) => ask.json(body),
+        None => ask,
+    };
+    Ok(client.api().wire().ask(ask).await?.json().await?)
+}
+
+async fn user(context: &Context, client: &Client, command: &User) -> Result<(), Failure> {
+    let say = |line: String, user: &UserInfo| {
+        context.screen.outcome(&line, &About { event: "user", what: user });
+    };
+    match command {
+        User::Ls => {
+            let users: Vec<UserInfo> = ask(client, Method::GET, "/admin/users", None).await?;
+            for user in &users {
+                context.screen.result(&user_line(user), &About { event: "user", what: user });
+            }
+        }
+        User::Add { name, admin } => {
+            account(name)?;
+            let body = json!({ "name": name, "password": new_password()?, "admin": admin });
+            let user = ask(client, Method::POST, "/admin/users", Some(&body)).await?;
+            say(format!("made the account {name}"), &user);
+        }
+        User::Password { name } => {
+            let target = account(name)?;
+            let body = json!({ "password": new_password()? });
+            let user = ask(client, Method::PATCH, &target, Some(&body)).await?;
+            say(format!("{name} has another password; tokens stay as they are"), &user);
+        }
+        User::Quota { name, limit } => {
+            let target = account(name)?;
+            let quota = match limit.as_str() {
+                "none" => None,
+                limit => Some(words::parse_bytes(limit).ok_or_else(|| {
+                    Failure::usage(format!("{limit} is no number of bytes")).hint("write 500GiB, or none")
+                })?),
+            };
+            let user = ask(client, Method::PATCH, &target, Some(&json!({ "quota": quota }))).await?;
+            let limit = quota.map_or_else(|| "as much as there is room".to_owned(), words::bytes);
+            say(format!("{name} may store {limit}"), &user);
+        }
+        User::Rm { name } => {
+            let request = Ask::new(Method::DELETE, format!("{API}{}", account(name)?));
+            client.api().wire().ask(request).await?.success().await?;
+            let event = json!({ "event": "removed", "user": name });
+            context.screen.outcome(&format!("removed the account {name} with all that was its own"), &event);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the target of an account, whose name is checked because it becomes part of a path.
+fn account(name: &str) -> Result<String, Failure> {
+    let name = UserName::parse(name).ok_or_else(|| {
+        let failure = Failure::usage(format!("{name} cannot be the name of an account"));
+        failure.hint("use lower-case letters, digits, `.`, `_` and `-`, a letter or digit first")
+    })?;
+    Ok(format!("/admin/users/{name}"))
+}
+
+fn new_password() -> Result<String, Failure> {
+    match variable(NEW_PASSWORD) {
+        Some(password) => Ok(password),
+        None => ask_password("new password").map_err(|failure| failure.hint(format!("set {NEW_PASSWORD}"))),
+    }
+}
+
+fn user_line(user: &UserInfo) -> String {
+    let role = if user.admin { "admin" } else { "user" };
+    let quota =
+        user.quota.map_or_else(|| "no limit".to_owned(), |quota| format!("of {}", words::bytes(quota)));
+    format!("{:<20}  {role:<5}  {:>9} {quota}", user.name, words::bytes(user.used))
+}
+
+async fn token(context: &Context, client: &Client, command: &Token) -> Result<(), Failure> {
+    match command {
+        Token::Ls => {
+            for token in client.api().tokens().await? {
+                let ends = token.expires.as_deref().unwrap_or("for ever");
+                let line =
+                    format!("{:>4}  {:<16}  {ends:<20}  {}", token.id, token.scope.join(","), token.name);
+                context.screen.result(&line, &About { event: "token", what: &token });
+            }
+        }
+        Token::Add { name, scope, expires } => {
+            let expires = expires.and_then(|life| SystemTime::now().checked_add(life));
+            let expires = expires.map(|end| humantime::format_rfc3339_seconds(end).to_string());
+            let create = CreateToken { name: name.clone(), scope: scope.clone(), expires };
+            let created = client.api().create_token(&create).await?;
+            context.screen.result(&created.token, &About { event: "token", what: &created });
+            context.screen.note("this token is told only now; keep it like a password");
+        }
+        Token::Rm { id } => {
+            client.api().delete_token(*id).await?;
+            context
+                .screen
+                .outcome(&format!("revoked token {id}"), &json!({ "event": "removed", "token": id }));
+        }
+    }
+    Ok(())
+}
+
+/// Says what a check found, and fails if it found anything.
+pub(super) fn say_check(context: &Context, report: &CheckReport) -> Result<(), Failure> {
+    for finding in &report.findings {
+        context.screen.result(finding, &json!({ "event": "finding", "what": finding }));
+    }
+    let looked = format!(
+        "{}, {}, {} read",
+        words::count(report.objects, "object", "objects"),
+        words::count(report.blobs, "blob", "blobs"),
+        words::bytes(report.bytes)
+    );
+    if report.findings.is_empty() {
+        context.screen.outcome(&format!("all is well: {looked}"), &About { event: "checked", what: report });
+        return Ok(());
+    }
+    let findings = words::count(report.findings.len() as u64, "thing is wrong", "things are wrong");
+    let failure = Failure::new(Code::Integrity, format!("{findings} ({looked})"));
+    Err(failure.hint("put the damaged files again: that heals the stored copies"))
+}
+
+fn measured(stats: &StoreStats) -> String {
+    let rows = [
+        ("accounts", stats.users.to_string()),
+        ("files", stats.files.to_string()),
+        ("folders", stats.folders.to_string()),
+        ("unfinished uploads", stats.uploads.to_string()),
+        ("bytes as users see them", words::bytes(stats.logical)),
+        ("different contents", format!("{} with {}", stats.blobs, words::bytes(stats.unique))),
+        ("objects", format!("{} with {}", stats.objects, words::bytes(stats.stored))),
+    ];
+    let lines = rows.into_iter().map(|(name, value)| format!("{name:<25}{value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn swept(report: &SweepReport) -> String {
+    format!(
+        "ended {}, removed {} and {}",
+        words::count(report.uploads_expired as u64, "upload", "uploads"),
+        words::count(report.blobs_buried as u64, "content", "contents"),
+        words::count((report.objects_deleted + report.strays_deleted) as u64, "object", "objects"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_an_account_is_checked_before_it_is_part_of_a_path() {
+        #[track_caller]
+        fn check(name: &str, target: Option<&str>) {
+            assert_eq!(account(name).ok().as_deref(), target);
+        }
+        check("ann", Some("/admin/users/ann"));
+        check("ann.b-2", Some("/admin/users/ann.b-2"));
+        check("../tokens", None);
+        check("Ann", None);
+        check("", None);
+    }
+
+    #[test]
+    fn an_account_is_one_line() {
+        #[track_caller]
+        fn check(quota: Option<u64>, line: &str) {
+            let created = "2026-11-21T22:00:00Z".to_owned();
+            let user =
+                UserInfo { name: "ann".to_owned(), admin: false, created, quota, used: 1_536, reserved: 0 };
+            assert_eq!(user_line(&user), line);
+        }
+        check(None, "ann                   user     1.5 KiB no limit");
+        check(Some(5 << 30), "ann                   user     1.5 KiB of 5 GiB");
+    }
+}

@@ -1,0 +1,336 @@
+//! `hapax get` and `hapax cat`: remote files to this machine. Owns which file goes where and what is said about it;
+//! the transfer itself is the client's download engine.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hapax_client::TransferError;
+use hapax_client::client::Client;
+use hapax_client::download::{Get as Wish, Got, How, get_file, get_stream};
+use hapax_client::progress::Progress;
+use hapax_client::sink::Overwrite;
+use hapax_proto::dialect::native::EntryKind;
+use hapax_proto::name::{EntryName, parse_space_path};
+use serde::Serialize;
+
+use super::context::{Context, Tally};
+use super::{entries, tree};
+use crate::args::{Get, Paths};
+use crate::exit::{Code, Failure};
+use crate::remote::{Remote, Side, expect_remote, side};
+use crate::render::{Board, Sums};
+use crate::screen::Screen;
+use crate::words;
+
+/// What standard output is called.
+const STDOUT: &str = "-";
+
+/// One file to be received.
+struct Job {
+    client: Client,
+    source: Remote,
+    target: PathBuf,
+    size: u64,
+}
+
+/// Receives what the arguments name.
+pub(super) async fn run(context: &Context, get: &Get) -> Result<(), Failure> {
+    let (sources, target) = sides(get)?;
+    if target == Path::new(STDOUT) {
+        if get.recursive || context.global.json {
+            let failure = Failure::usage("standard output takes the bytes of files and nothing else");
+            return Err(failure.hint("leave -r and --json out, or name a local target"));
+        }
+        return stream(context, &sources).await;
+    }
+    let mut tally = Tally::default();
+    let mut jobs = Vec::new();
+    let mut servers = context.servers();
+    for source in sources {
+        let client = servers.client(&source.alias).await?;
+        if get.recursive {
+            folder_jobs(&client, &source, target, &mut jobs, (&mut tally, &context.screen)).await?;
+        } else {
+            let target = file_target(&source, target)?;
+            jobs.push(Job { client, source, target, size: 0 });
+        }
+    }
+    let only = jobs.len() == 1 && tally.failed == 0;
+    let board = Board::new(context.screen.clone());
+    if !only {
+        board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
+    }
+    for job in &jobs {
+        match receive(job, get, &board).await {
+            Ok((got, sums)) => {
+                tally.done(got.size.get(), sums.moved);
+                say(&context.screen, job, &got, &sums);
+            }
+            Err(failure) if only || failure.ends_everything() => return Err(failure),
+            Err(failure) => tally.fail(&context.screen, &failure),
+        }
+    }
+    if only { Ok(()) } else { tally.end(&context.screen, "received") }
+}
+
+/// Writes remote files to standard output, one behind the other.
+pub(super) async fn cat(context: &Context, paths: &Paths) -> Result<(), Failure> {
+    if context.global.json {
+        return Err(Failure::usage("cat writes the bytes of files and no events").hint("leave --json out"));
+    }
+    let sources: Result<Vec<_>, _> = paths.paths.iter().map(|path| Remote::parse(path)).collect();
+    stream(context, &sources?).await
+}
+
+/// Tells the two sides apart.
+fn sides(get: &Get) -> Result<(Vec<Remote>, &Path), Failure> {
+    let (last, before) = get.paths.split_last().expect("clap demands a path");
+    let (sources, target) = match side(last.as_os_str()) {
+        Side::Local if !before.is_empty() => (before, last.as_path()),
+        _ => (&get.paths[..], Path::new(".")),
+    };
+    if let Some(address) = sources.iter().find(|word| side(word.as_os_str()) == Side::Web) {
+        let sentence = format!("{} is not on a hapax server", address.display());
+        return Err(Failure::usage(sentence).hint("log in with `hapax login URL`, then write :/path"));
+    }
+    let sources: Result<Vec<_>, _> =
+        sources.iter().map(|word| expect_remote(word, "a source of get")).collect();
+    let sources = sources?;
+    if sources.len() > 1 && target != Path::new(STDOUT) && !means_folder(target) {
+        let failure = Failure::usage(format!("several files cannot all become {}", target.display()));
+        return Err(failure.hint("name a folder that exists, or end the target with a slash"));
+    }
+    Ok((sources, target))
+}
+
+/// Tells whether things are to be put into this, rather than to become it.
+fn means_folder(target: &Path) -> bool {
+    target.as_os_str().as_encoded_bytes().ends_with(b"/") || target.is_dir()
+}
+
+fn file_target(source: &Remote, target: &Path) -> Result<PathBuf, Failure> {
+    let name = source.name().filter(|_| !source.is_folder).ok_or_else(|| is_a_folder(source))?;
+    if !means_folder(target) {
+        return Ok(target.to_owned());
+    }
+    Ok(tree::make_folders(target, [])?.join(name))
+}
+
+fn is_a_folder(source: &Remote) -> Failure {
+    Failure::usage(format!("{source} is a folder")).hint("add -r to receive it with everything in it")
+}
+
+/// Finds the files of a remote folder and makes the local folders for them.
+async fn folder_jobs(
+    client: &Client,
+    source: &Remote,
+    target: &Path,
+    jobs: &mut Vec<Job>,
+    (tally, screen): (&mut Tally, &Screen),
+) -> Result<(), Failure> {
+    let about = client.api().stat(&source.path).await?;
+    if about.kind == EntryKind::File {
+        let target = file_target(&Remote { is_folder: false, ..source.clone() }, target)?;
+        jobs.push(Job {
+            client: client.clone(),
+            source: source.clone(),
+            target,
+            size: about.size.unwrap_or(0),
+        });
+        return Ok(());
+    }
+    // `photos/` brings what lies in it, `photos` comes under its name.
+    let root = match source.name() {
+        Some(name) if !source.is_folder && means_folder(target) => target.join(name),
+        _ => target.to_owned(),
+    };
+    tree::make_folders(&root, [])?;
+    entries::each(client, source, entries::Depth::Everything, |entry| {
+        let (_, path) = parse_space_path(&entry.path)
+            .map_err(|bad| Failure::new(Code::Failed, format!("the server lists {:?}: {bad}", entry.path)))?;
+        let names = source.relative(&path).unwrap_or_default();
+        let made = |names: &[EntryName]| tree::make_folders(&root, names.iter().map(EntryName::as_str));
+        let made = match (entry.kind, names.split_last()) {
+            (EntryKind::Folder, _) => made(names).map(drop),
+            (EntryKind::File, None) => Ok(()),
+            (EntryKind::File, Some((name, folders))) => made(folders).map(|folder| {
+                let path =
+                    hapax_client::api::RemotePath { space: source.path.space.clone(), path: path.clone() };
+                jobs.push(Job {
+                    client: client.clone(),
+                    source: Remote { alias: source.alias.clone(), path, is_folder: false },
+                    target: folder.join(name.as_str()),
+                    size: entry.size.unwrap_or(0),
+                });
+            }),
+        };
+        if let Err(failure) = made {
+            tally.fail(screen, &failure);
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn receive(job: &Job, get: &Get, board: &Arc<Board>) -> Result<(Got, Sums), Failure> {
+    let watcher = Arc::new(board.file(job.source.name().unwrap_or_default()));
+    let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
+    let wish = Wish {
+        overwrite: if get.overwrite { Overwrite::Replace } else { Overwrite::Never },
+        parts_in_flight: usize::from(get.pace.parallel),
+        ..Wish::new(job.source.path.clone())
+    };
+    match get_file(&job.client, &wish, &job.target, &progress).await {
+        Ok(got) => Ok((got, watcher.sums())),
+        Err(TransferError::Unprovable { .. }) => Err(unprovable(job).await),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells a folder from a file without a hash.
+async fn unprovable(job: &Job) -> Failure {
+    match job.client.api().stat(&job.source.path).await {
+        Ok(about) if about.kind == EntryKind::Folder => is_a_folder(&job.source),
+        _ => Failure::new(
+            Code::Temporary,
+            format!("{} has no hash yet by which it could be proven", job.source),
+        )
+        .hint("run the same command again in a moment"),
+    }
+}
+
+async fn stream(context: &Context, sources: &[Remote]) -> Result<(), Failure> {
+    let screen = context.screen.clone().without_output();
+    let mut servers = context.servers();
+    for source in sources {
+        let client = servers.client(&source.alias).await?;
+        let board = Board::new(screen.clone());
+        let watcher: Arc<dyn Progress> = Arc::new(board.file(source.name().unwrap_or_default()));
+        match get_stream(&client, &source.path, Stdout, &watcher).await {
+            Ok(_) => {}
+            // Whoever reads has heard enough, as `head` does.
+            Err(TransferError::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(());
+            }
+            Err(TransferError::Unprovable { .. }) => return Err(is_a_folder(source)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Standard output, without the buffer that breaks writes at line feeds.
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(io::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Done {
+    event: &'static str,
+    file: String,
+    source: String,
+    how: &'static str,
+    size: u64,
+    kept: u64,
+    moved: u64,
+    blake3: String,
+}
+
+fn say(screen: &Screen, job: &Job, got: &Got, sums: &Sums) {
+    let size = got.size.get();
+    let (how, kept) = match got.how {
+        How::There => ("there", size),
+        How::Fetched => ("received", 0),
+        How::Resumed { kept } => ("resumed", kept.get()),
+        How::Changed => ("changed", 0),
+    };
+    let event = Done {
+        event: "done",
+        file: job.target.display().to_string(),
+        source: job.source.to_string(),
+        how,
+        size,
+        kept,
+        moved: sums.moved,
+        blake3: got.blake3.to_string(),
+    };
+    screen.outcome(&format!("{}: {}", job.target.display(), words_for(got.how, size)), &event);
+}
+
+/// Says in a few words what a get came to.
+fn words_for(how: How, size: u64) -> String {
+    match how {
+        How::There => format!("there already: {} not received", words::bytes(size)),
+        How::Fetched => format!("received {}, every byte proven", words::bytes(size)),
+        How::Resumed { kept } => {
+            let kept = kept.get();
+            format!("resumed at {} % ({} kept, proven)", words::percent(kept, size), words::bytes(kept))
+        }
+        How::Changed => format!("changed on the server: received {} of the new version", words::bytes(size)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::span::Length;
+
+    use super::*;
+    use crate::args::{Command, CommandLine};
+
+    fn get(line: &str) -> Get {
+        let parsed = <CommandLine as clap::Parser>::try_parse_from(line.split_whitespace()).unwrap();
+        match parsed.command {
+            Command::Get(get) => get,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sides_are_not_guessed() {
+        #[track_caller]
+        fn check(line: &str, expected: Option<(usize, &str)>) {
+            let get = get(line);
+            let found = sides(&get);
+            let found = found.map(|(sources, target)| (sources.len(), target.to_str().unwrap().to_owned()));
+            let expected = expected.map(|(sources, target)| (sources, target.to_owned()));
+            assert_eq!(found.as_ref().ok(), expected.as_ref(), "{found:?}");
+            if let Err(failure) = found {
+                assert_eq!(failure.code, Code::Usage);
+                assert!(failure.hint.is_some());
+            }
+        }
+        check("hapax get :/a", Some((1, ".")));
+        check("hapax get :/a b", Some((1, "b")));
+        check("hapax get :/a -", Some((1, "-")));
+        check("hapax get :/a :/b", Some((2, ".")));
+        check("hapax get :/a nas:/b there/", Some((2, "there/")));
+        check("hapax get :/a :/b -", Some((2, "-")));
+        check("hapax get :/a :/b no-such-folder", None);
+        check("hapax get a", None);
+        check("hapax get a :/b", None);
+        check("hapax get a b", None);
+        check("hapax get https://any.example/big.iso", None);
+        check("hapax get :/a b :/c", None);
+    }
+
+    #[test]
+    fn an_outcome_is_one_line() {
+        #[track_caller]
+        fn check(how: How, words: &str) {
+            assert_eq!(words_for(how, 4 << 30), words);
+        }
+        check(How::There, "there already: 4 GiB not received");
+        check(How::Fetched, "received 4 GiB, every byte proven");
+        check(How::Resumed { kept: Length::new(3 << 30) }, "resumed at 75 % (3 GiB kept, proven)");
+        check(How::Changed, "changed on the server: received 4 GiB of the new version");
+    }
+}

@@ -1,0 +1,328 @@
+//! `hapax put`: local files to a server. Owns which file goes where and what is said about it; the transfer itself
+//! is the client's upload engine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hapax_client::claim::{Known, Target, claim_known};
+use hapax_client::client::Client;
+use hapax_client::progress::{Progress, Silent};
+use hapax_client::upload::{Cut, How, Outcome, Put as Wish, put_file, put_stream};
+use hapax_proto::dialect::native::{Completed, EntryOperation, EntryVerb, Precondition};
+use hapax_proto::problem::Kind;
+use hapax_proto::span::Length;
+use serde::Serialize;
+
+use super::context::{Context, Tally};
+use super::tree;
+use crate::args::Put;
+use crate::exit::{Code, Failure};
+use crate::remote::{Remote, expect_local, expect_remote};
+use crate::render::{Board, Sums};
+use crate::words;
+
+/// What standard input is called.
+const STDIN: &str = "-";
+
+/// What is to be said where going on would need bytes that nobody kept.
+const STDIN_IS_GONE: &str = "standard input is kept one part at a time, so another process cannot go on: produce it again, or put a file";
+
+/// One file to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Job {
+    source: PathBuf,
+    target: Remote,
+    size: u64,
+}
+
+/// Sends what the arguments name.
+pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
+    let (sources, target) = sides(put)?;
+    let mut tally = Tally::default();
+    let (jobs, folders) = plan(context, put, (sources, &target), &mut tally)?;
+    let client = context.servers().client(&target.alias).await?;
+    for folder in &folders {
+        make_folder(&client, folder).await?;
+    }
+    let only = jobs.len() == 1 && tally.failed == 0;
+    let linked = if only { vec![None] } else { link(&client, &jobs, put).await? };
+    let board = Board::new(context.screen.clone());
+    if !only {
+        board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
+    }
+    for (job, linked) in jobs.iter().zip(linked) {
+        match send(&client, job, put, linked, &board).await {
+            Ok((outcome, sums)) => {
+                tally.done(outcome.stored.size, sums.moved);
+                say(context, job, &outcome, &sums);
+            }
+            Err(failure) if only || failure.ends_everything() => return Err(failure),
+            Err(failure) => tally.fail(&context.screen, &failure),
+        }
+    }
+    if only { Ok(()) } else { tally.end(&context.screen, "sent") }
+}
+
+/// Tells the two sides apart.
+fn sides(put: &Put) -> Result<(&[PathBuf], Remote), Failure> {
+    let (target, sources) = put.paths.split_last().expect("clap demands two paths");
+    let target = expect_remote(target, "the target of put, its last argument,")?;
+    for source in sources {
+        expect_local(source, "a source of put")?;
+    }
+    if sources.len() > 1 && !target.is_folder {
+        let failure = Failure::usage(format!("several files cannot all become {target}"));
+        return Err(failure.hint(format!("end the target with a slash to put them into a folder: {target}/")));
+    }
+    Ok((sources, target))
+}
+
+/// Finds out which file goes where, and which folders there must be. What cannot be sent is counted and said.
+fn plan(
+    context: &Context,
+    put: &Put,
+    (sources, target): (&[PathBuf], &Remote),
+    tally: &mut Tally,
+) -> Result<(Vec<Job>, Vec<Remote>), Failure> {
+    let (mut jobs, mut folders) = (Vec::new(), Vec::new());
+    for source in sources {
+        if !(put.recursive && source.is_dir()) {
+            match job(source, target) {
+                Ok(job) => jobs.push(job),
+                Err(failure) if sources.len() == 1 => return Err(failure),
+                Err(failure) => tally.fail(&context.screen, &failure),
+            }
+            continue;
+        }
+        let found = tree::walk(source)?;
+        found.failures.iter().for_each(|failure| tally.fail(&context.screen, failure));
+        for path in &found.skipped {
+            context.screen.note(&format!("{} is neither a file nor a folder: left out", path.display()));
+        }
+        let root = folder_target(source, target)?;
+        for names in &found.folders {
+            match inside(&root, names) {
+                Ok(folder) => folders.push(folder),
+                Err(failure) => tally.fail(&context.screen, &failure),
+            }
+        }
+        for file in found.files {
+            match inside(&root, &file.names) {
+                Ok(target) => jobs.push(Job { source: file.path, target, size: file.size }),
+                Err(failure) => tally.fail(&context.screen, &failure),
+            }
+        }
+    }
+    Ok((jobs, folders))
+}
+
+fn inside(root: &Remote, names: &[String]) -> Result<Remote, Failure> {
+    names.iter().try_fold(root.clone(), |folder, name| folder.join(name))
+}
+
+fn job(source: &Path, target: &Remote) -> Result<Job, Failure> {
+    if source == Path::new(STDIN) {
+        if target.is_folder {
+            let failure = Failure::usage("standard input has no name to be put into a folder under");
+            return Err(failure.hint(format!("name the file: {target}name")));
+        }
+        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0 });
+    }
+    let metadata = std::fs::metadata(source).map_err(|error| Failure::io("read", source, &error))?;
+    if metadata.is_dir() {
+        let failure = Failure::usage(format!("{} is a folder", source.display()));
+        return Err(failure.hint("add -r to send it with everything in it"));
+    }
+    let target = if target.is_folder { target.join(name_of(source)?)? } else { target.clone() };
+    Ok(Job { source: source.to_owned(), target, size: metadata.len() })
+}
+
+/// Returns where a folder goes: `photos` under its name, what lies in `photos/` without it.
+fn folder_target(source: &Path, target: &Remote) -> Result<Remote, Failure> {
+    let contents_only = source.as_os_str().as_encoded_bytes().ends_with(b"/") || source.file_name().is_none();
+    if contents_only || !target.is_folder { Ok(target.clone()) } else { target.join(name_of(source)?) }
+}
+
+fn name_of(source: &Path) -> Result<&str, Failure> {
+    let name = source.file_name().unwrap_or(source.as_os_str());
+    name.to_str().ok_or_else(|| {
+        let failure = Failure::usage(format!("the name of {} is not UTF-8", source.display()));
+        failure.hint("name the remote file in full")
+    })
+}
+
+async fn make_folder(client: &Client, folder: &Remote) -> Result<(), Failure> {
+    if folder.path.path.is_root() {
+        return Ok(());
+    }
+    let make = EntryOperation { op: EntryVerb::Mkdir, to: None, overwrite: false };
+    match client.api().operate(&folder.path, &make).await {
+        Err(error) if error.problem() != Some(Kind::Exists) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn wish(job: &Job, put: &Put) -> Wish {
+    let precondition = put.no_overwrite.then_some(Precondition::Absent);
+    let target = Target { path: job.target.path.clone(), precondition };
+    let mut cut = Cut::default().with_run(Length::new(put.request_size));
+    cut.parts_in_flight = usize::from(put.pace.parallel);
+    Wish { cut, ..Wish::new(target) }
+}
+
+/// Asks about all files at once which ones need not be sent.
+async fn link(client: &Client, jobs: &[Job], put: &Put) -> Result<Vec<Option<Completed>>, Failure> {
+    let known: Vec<Known> =
+        jobs.iter().map(|job| Known { source: job.source.clone(), target: wish(job, put).target }).collect();
+    let silent: Arc<dyn Progress> = Arc::new(Silent);
+    Ok(claim_known(client, &known, &silent).await?)
+}
+
+async fn send(
+    client: &Client,
+    job: &Job,
+    put: &Put,
+    linked: Option<Completed>,
+    board: &Arc<Board>,
+) -> Result<(Outcome, Sums), Failure> {
+    let from_stdin = job.source == Path::new(STDIN);
+    let watcher = Arc::new(board.file(&shown(job)));
+    if let Some(stored) = linked {
+        return Ok((Outcome { how: How::Instant, stored }, watcher.sums()));
+    }
+    let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
+    let wish = wish(job, put);
+    let sent = if from_stdin {
+        put_stream(client, std::io::stdin(), &wish, &progress).await
+    } else {
+        put_file(client, &job.source, &wish, &progress).await
+    };
+    match sent.map_err(Failure::from) {
+        Ok(outcome) => Ok((outcome, watcher.sums())),
+        Err(failure) if from_stdin && failure.code == Code::Temporary => Err(failure.hint(STDIN_IS_GONE)),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn shown(job: &Job) -> String {
+    if job.source == Path::new(STDIN) {
+        return "standard input".to_owned();
+    }
+    job.source.file_name().unwrap_or(job.source.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    event: &'static str,
+    file: String,
+    target: String,
+    how: &'static str,
+    size: u64,
+    kept: u64,
+    moved: u64,
+    blake3: String,
+    etag: &'a str,
+}
+
+fn say(context: &Context, job: &Job, outcome: &Outcome, sums: &Sums) {
+    let stored = &outcome.stored;
+    let (how, kept) = match outcome.how {
+        How::Instant => ("instant", stored.size),
+        How::Sent => ("sent", 0),
+        How::Resumed { kept } => ("resumed", kept.get()),
+        How::Changed { .. } => ("changed", stored.size.saturating_sub(sums.moved)),
+    };
+    let event = Done {
+        event: "done",
+        file: job.source.display().to_string(),
+        target: job.target.to_string(),
+        how,
+        size: stored.size,
+        kept,
+        moved: sums.moved,
+        blake3: stored.blake3.to_string(),
+        etag: &stored.etag,
+    };
+    context.screen.outcome(&format!("{}: {}", job.target, words_for(outcome.how, stored.size)), &event);
+}
+
+/// Says in a few words what a put came to.
+fn words_for(how: How, size: u64) -> String {
+    match how {
+        How::Instant => format!("instant: {} not sent", words::bytes(size)),
+        How::Sent => format!("sent {}", words::bytes(size)),
+        How::Resumed { kept } => {
+            let kept = kept.get();
+            format!(
+                "resumed at {} % ({} kept, prefix proven)",
+                words::percent(kept, size),
+                words::bytes(kept)
+            )
+        }
+        How::Changed { sent, parts } => {
+            format!("source changed: {sent} of {} sent again", words::count(parts, "part", "parts"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Command, CommandLine};
+
+    fn put(line: &str) -> Put {
+        let parsed = <CommandLine as clap::Parser>::try_parse_from(line.split_whitespace()).unwrap();
+        match parsed.command {
+            Command::Put(put) => put,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sides_are_not_guessed() {
+        #[track_caller]
+        fn check(line: &str, target: Option<&str>) {
+            let put = put(line);
+            let found = sides(&put).map(|(_, target)| target.to_string());
+            assert_eq!(found.as_deref().ok(), target, "{found:?}");
+            if let Err(failure) = found {
+                assert_eq!(failure.code, Code::Usage);
+                assert!(failure.hint.is_some());
+            }
+        }
+        check("hapax put a :/b", Some(":/b"));
+        check("hapax put a b :/c/", Some(":/c/"));
+        check("hapax put a b :/c", None);
+        check("hapax put :/a b", None);
+        check("hapax put :/a :/b", None);
+        check("hapax put a b", None);
+        check("hapax put a http://nas/b", None);
+    }
+
+    #[test]
+    fn a_folder_keeps_its_name_unless_it_ends_with_a_slash() {
+        #[track_caller]
+        fn check(source: &str, target: &str, expected: &str) {
+            let target = Remote::parse(target).unwrap();
+            assert_eq!(folder_target(Path::new(source), &target).unwrap().path.to_string(), expected);
+        }
+        check("photos", ":/backup/", "/backup/photos");
+        check("photos/", ":/backup/", "/backup");
+        check("photos", ":/backup", "/backup");
+        check(".", ":/backup/", "/backup");
+        check("a/..", ":/backup/", "/backup");
+    }
+
+    #[test]
+    fn an_outcome_is_one_line() {
+        #[track_caller]
+        fn check(how: How, size: u64, words: &str) {
+            assert_eq!(words_for(how, size), words);
+        }
+        check(How::Instant, 20 << 30, "instant: 20 GiB not sent");
+        check(How::Sent, 5, "sent 5 B");
+        let kept = Length::new(37 << 28);
+        check(How::Resumed { kept }, 15 << 30, "resumed at 61 % (9.2 GiB kept, prefix proven)");
+        check(How::Changed { sent: 3, parts: 640 }, 10 << 30, "source changed: 3 of 640 parts sent again");
+    }
+}

@@ -1,0 +1,138 @@
+//! Folders of this machine: walking one that is sent, and making those that are received. Follows no symbolic link,
+//! so that nothing outside the named folder is read or written.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Code, Failure};
+
+/// A file below a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// The names from the folder down to it.
+    pub(super) names: Vec<String>,
+    /// How large it is.
+    pub(super) size: u64,
+}
+
+/// What lies below a folder, in byte order of the names.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// Files.
+    pub(super) files: Vec<Found>,
+    /// Folders with nothing in them, by their names from the folder down; no file brings them along.
+    pub(super) folders: Vec<Vec<String>>,
+    /// Links, devices and pipes.
+    pub(super) skipped: Vec<PathBuf>,
+    /// What could not be looked at.
+    pub(super) failures: Vec<Failure>,
+}
+
+/// Walks a folder.
+///
+/// # Errors
+/// The folder itself cannot be read; what cannot be read below it is in the result.
+pub(super) fn walk(folder: &Path) -> Result<Walked, Failure> {
+    let mut walked = Walked::default();
+    enter(folder, &[], &mut walked).map_err(|error| Failure::io("read", folder, &error))?;
+    Ok(walked)
+}
+
+fn enter(folder: &Path, names: &[String], walked: &mut Walked) -> io::Result<()> {
+    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    if entries.is_empty() {
+        walked.folders.push(names.to_vec());
+    }
+    for entry in entries {
+        let path = entry.path();
+        let Ok(name) = entry.file_name().into_string() else {
+            let failure = Failure::usage(format!("the name of {} is not UTF-8", path.display()));
+            walked.failures.push(failure.hint("rename it, or put it alone and name the remote file"));
+            continue;
+        };
+        let names = [names, &[name]].concat();
+        // Of the entry itself, not of what a link points to.
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => {
+                if let Err(error) = enter(&path, &names, walked) {
+                    walked.failures.push(Failure::io("read", &path, &error));
+                }
+            }
+            Ok(metadata) if metadata.is_file() => {
+                walked.files.push(Found { path, names, size: metadata.len() });
+            }
+            Ok(_) => walked.skipped.push(path),
+            Err(error) => walked.failures.push(Failure::io("read", &path, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folders of these names below `root`, and returns the last of them.
+///
+/// # Errors
+/// One of the names is taken by something else; a link to a folder is something else.
+pub(super) fn make_folders<'a>(
+    root: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<PathBuf, Failure> {
+    let mut folder = root.to_owned();
+    fs::create_dir_all(&folder).map_err(|error| Failure::io("create", &folder, &error))?;
+    for name in names {
+        folder.push(name);
+        match fs::create_dir(&folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let metadata = fs::symlink_metadata(&folder);
+                if !metadata.map_err(|error| Failure::io("read", &folder, &error))?.is_dir() {
+                    let sentence = format!("{} is there already and is no folder", folder.display());
+                    return Err(Failure::new(Code::Conflict, sentence).hint("name another target"));
+                }
+            }
+            Err(error) => return Err(Failure::io("create", &folder, &error)),
+        }
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_walked_in_order_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("b/empty")).unwrap();
+        fs::write(root.join("b/x"), "12").unwrap();
+        fs::write(root.join("a"), "1").unwrap();
+        symlink(root, root.join("loop")).unwrap();
+        let walked = walk(root).unwrap();
+        let files: Vec<_> = walked.files.iter().map(|found| (found.names.join("/"), found.size)).collect();
+        assert_eq!(files, [("a".to_owned(), 1), ("b/x".to_owned(), 2)]);
+        assert_eq!(walked.folders, [["b", "empty"]]);
+        assert_eq!(walked.skipped, [root.join("loop")]);
+        assert!(walked.failures.is_empty());
+        assert_eq!(walk(&root.join("a/none")).unwrap_err().code, Code::Conflict);
+        assert_eq!(walk(&root.join("none")).unwrap_err().code, Code::NotFound);
+    }
+
+    #[test]
+    fn folders_are_made_but_not_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        fs::create_dir(&outside).unwrap();
+        let made = make_folders(&root, ["a", "b"]).unwrap();
+        assert!(made.ends_with("root/a/b") && made.is_dir());
+        assert_eq!(make_folders(&root, ["a", "b"]).unwrap(), made);
+        symlink(&outside, root.join("link")).unwrap();
+        assert_eq!(make_folders(&root, ["link", "c"]).unwrap_err().code, Code::Conflict);
+        assert!(!outside.join("c").exists());
+    }
+}

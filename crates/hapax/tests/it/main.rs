@@ -1,0 +1,18 @@
+//! The program from outside: real server and client processes on 127.0.0.1, real files, bytes on the wire.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+/// Processes, their folders, and a line whose bytes are counted.
+mod stage;
+
+/// Every command once, and what it says.
+mod commands;
+
+/// Exit codes and hints.
+mod failures;
+
+/// Transfers that are ended in the middle and go on.
+mod resume;
+
+/// The server's start and end.
+mod serving;
