@@ -75,7 +75,8 @@ pub(crate) fn run_between(
     // An interruption may come too late; such a run does not count as an edit.
     while tally.strikes < scale.events && tally.runs < 2 * scale.events + 4 {
         tally.runs += 1;
-        let plan = Plan::draw(scale, dice);
+        // One part at a time, so that what the kill loses does not hide what the edit costs.
+        let plan = Plan { parallel: 1, ..Plan::draw(scale, dice) };
         let edit = Edit::draw(plan.size, dice);
         let at = At::Content(dice.within(300..=950));
         let remote = format!("/between-{}", tally.runs);

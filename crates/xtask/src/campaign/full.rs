@@ -1,10 +1,11 @@
-//! Disks and quotas that are full: the put is refused with exit code 9, everything else goes on, and with room the
-//! same command finishes. Owns the small disk (a `tmpfs`: no loop device, no file system image).
+//! Disks and quotas that are full: the put waits or ends with exit code 9, everything else goes on, and with room
+//! the same command finishes. Owns the small disk (a `tmpfs`: no loop device, no file system image).
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -20,6 +21,9 @@ use crate::rig::server::{ADMIN, Account};
 
 /// The code of a put that finds no room.
 const NO_SPACE: i32 = 9;
+
+/// How long every piece waits on the line: long enough that a disk can be filled meanwhile.
+const SLOW: Duration = Duration::from_millis(5);
 
 /// The account with a quota.
 const SAVER: Account = Account { name: "saver", password: "a penny saved is a penny" };
@@ -98,33 +102,53 @@ pub(crate) fn run_disk(
         let at = At::Content(dice.within(0..=800));
         let remote = format!("/full-{}", tally.runs);
         write_file(&source, plan.content, plan.size)?;
-        let words = ["put".to_owned(), source.to_string_lossy().into_owned(), format!(":{remote}")];
+        let words = ["put".to_owned(), "--parallel".to_owned(), plan.parallel.to_string()];
+        let words = words.into_iter().chain([source.to_string_lossy().into_owned(), format!(":{remote}")]);
+        let words = words.collect::<Vec<_>>();
+        world.link.delay(SLOW);
         let moment = at.moment(Direction::Put, world.link.counts(), plan.size);
         let mut put = world.client.start(&words)?;
         let in_time = world.link.wait(moment, || put.is_over());
         disk.fill()?;
+        let in_time = in_time && !put.is_over();
+        check_alive(world, &untouched, tally)?;
+        disk.clear()?;
+        world.link.delay(Duration::ZERO);
+        if tally.runs > 1 {
+            // A client may wait for room as long as the server asks it to; once is enough to see that.
+            put.kill()?;
+        }
         let end = world.wait(&mut put, tally)?;
         tally.say(&format!("{}, full at {at:?}: {end:?}", mebibytes(plan.size)));
         match end {
-            End::Exit(NO_SPACE | TEMPORARY) => tally.strikes += 1,
-            End::Exit(0) if !in_time => {}
+            End::Exit(0 | NO_SPACE | TEMPORARY) | End::Signal => tally.strikes += u32::from(in_time),
             end => {
                 tally.violation(format!("the put on a full disk ended with {end:?}: {}", world.last_words()));
             }
         }
-        for words in [["ls", ":/"], ["stat", ":/small"]] {
-            let end = world.client.run(words)?.end;
-            if end != End::Exit(0) {
-                tally.violation(format!("on a full disk `{}` ended with {end:?}", words.join(" ")));
-            }
-        }
-        let got = world.see(ADMIN, "/small")?;
-        if got != untouched {
-            tally.violation(format!("on a full disk curl saw {got:?} of /small"));
-        }
-        disk.clear()?;
         finish(world, &words, &remote, &source, tally)?;
         make_room(&world.client, &remote, tally)?;
+    }
+    if tally.strikes < scale.events {
+        tally.violation(format!(
+            "the disk was full in time in only {} of {} runs",
+            tally.strikes, scale.events
+        ));
+    }
+    Ok(())
+}
+
+/// While the disk is full, what needs no room goes on.
+fn check_alive(world: &World, untouched: &Got, tally: &mut Tally) -> anyhow::Result<()> {
+    for words in [["ls", ":/"], ["stat", ":/small"]] {
+        let end = world.client.run(words)?.end;
+        if end != End::Exit(0) {
+            tally.violation(format!("on a full disk `{}` ended with {end:?}", words.join(" ")));
+        }
+    }
+    let got = world.see(ADMIN, "/small")?;
+    if got != *untouched {
+        tally.violation(format!("on a full disk curl saw {got:?} of /small"));
     }
     Ok(())
 }
