@@ -200,9 +200,9 @@ fn carry(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) -> io::Resu
     };
     let up = (client.try_clone()?, server.try_clone()?, Arc::clone(shared));
     let down = (server, client, Arc::clone(shared));
-    thread::spawn(move || pump(&up.0, &up.1, Way::Up, &up.2));
+    thread::spawn(move || pump(&up.0, &up.1, (Way::Up, number), &up.2));
     thread::spawn(move || {
-        pump(&down.0, &down.1, Way::Down, &down.2);
+        pump(&down.0, &down.1, (Way::Down, number), &down.2);
         // The server's side is over: nothing that the client still sends can be answered.
         hang_up(&down.0);
         hang_up(&down.1);
@@ -211,12 +211,16 @@ fn carry(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) -> io::Resu
     Ok(())
 }
 
-/// Carries one way until its end, and hands the end on.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, way: Way, shared: &Shared) {
+/// Carries one way of a connection until its end, and hands the end on.
+fn pump(mut from: &TcpStream, mut to: &TcpStream, (way, number): (Way, u64), shared: &Shared) {
     let mut piece = vec![0; CARRIED];
     while let Ok(read @ 1..) = from.read(&mut piece) {
         let delay = {
             let mut state = shared.lock();
+            if !state.open.iter().any(|(open, ..)| *open == number) {
+                // The line was cut: what was on it is lost, and was never carried.
+                break;
+            }
             match way {
                 Way::Up => state.counts.up += read as u64,
                 Way::Down => state.counts.down += read as u64,
