@@ -92,7 +92,8 @@ pub(crate) async fn claim(
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => {
                 let refused = refused(target, kind);
-                unless_there(client, target, Identity { blake3, size: facts.size() }, refused).await.map(Some)
+                let ours = Identity { blake3, size: facts.size() };
+                unless_there(client, target, ours, (refused, progress)).await.map(Some)
             }
             _ => Ok(None),
         },
@@ -126,12 +127,13 @@ pub(crate) async fn unless_there(
     client: &Client,
     target: &Target,
     ours: Identity,
-    refusal: TransferError,
+    (refusal, progress): (TransferError, &Arc<dyn Progress>),
 ) -> Result<Completed, TransferError> {
     if !matches!(refusal.problem(), Some(Kind::PreconditionFailed | Kind::Exists)) {
         return Err(refusal);
     }
-    match client.api.stat(&target.path).await {
+    // Asked until it is answered: a server that refused a body early may close the very connection this goes out on.
+    match repeat(&client.policy, progress, || client.api.stat(&target.path)).await {
         Ok(EntryInfo { path, etag: Some(etag), size: Some(size), blake3: Some(blake3), version, .. })
             if blake3 == ours.blake3 && size == ours.size.get() =>
         {

@@ -77,7 +77,8 @@ pub(super) async fn settle(
         match error.problem() {
             Some(Kind::Incomplete | Kind::FinalDigestMismatch) => return Ok(Settled::Otherwise(error)),
             Some(Kind::PreconditionFailed | Kind::Exists) => {
-                let stored = unless_there(client, &transfer.put.target, identity, error).await?;
+                let stored =
+                    unless_there(client, &transfer.put.target, identity, (error, &transfer.progress)).await?;
                 return Ok(Settled::Stored { stored, blake3 });
             }
             _ if is_gone(&error) => return Ok(Settled::Gone(error)),

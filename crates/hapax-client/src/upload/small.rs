@@ -92,7 +92,7 @@ async fn send(
             Err(error) => {
                 progress.event(Event::Lost(meter.moved()));
                 if matches!(error.problem(), Some(Kind::PreconditionFailed | Kind::Exists)) {
-                    return unless_there(client, &put.target, identity, error).await.map(Some);
+                    return unless_there(client, &put.target, identity, (error, progress)).await.map(Some);
                 }
                 if source.facts_now().await? != facts {
                     return Ok(None);
