@@ -61,6 +61,11 @@ python_environment
 # The runner comes last, so that its summary is the last thing one reads.
 say "examples in the documentation"
 cargo test --workspace --doc --locked
+# What is asked for by name is tests; the campaign belongs to the whole.
+if [ "$#" -eq 0 ]; then
+    say "the short campaign: the real program, killed, cut off and starved at seeded moments"
+    cargo xtask campaign
+fi
 say "tests"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked "$@"

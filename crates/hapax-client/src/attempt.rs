@@ -3,17 +3,22 @@
 
 use std::sync::Arc;
 
-use hapax_proto::problem::Advice;
+use hapax_proto::problem::{Advice, Kind};
 use hapax_proto::retry::{Failures, Policy, Progress as Achieved, Retry, decide_retry};
 
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
+
+/// How often a server that is full is asked again before somebody has to make room.
+const FULL_MAX: u32 = 2;
 
 /// The attempts at one thing.
 pub struct Attempts {
     policy: Arc<Policy>,
     progress: Arc<dyn Progress>,
     failures: Failures,
+    /// How often the server was full since anything was achieved.
+    full: u32,
     mark: u64,
 }
 
@@ -24,6 +29,7 @@ impl Attempts {
             policy: Arc::clone(policy),
             progress: Arc::clone(progress),
             failures: Failures::default(),
+            full: 0,
             mark,
         }
     }
@@ -41,6 +47,12 @@ impl Attempts {
         let achieved = if mark > self.mark { Achieved::Some } else { Achieved::None };
         self.mark = self.mark.max(mark);
         self.failures = self.failures.after(achieved);
+        match (achieved, failure.problem()) {
+            (Achieved::None, Some(Kind::OutOfSpace)) if self.full >= FULL_MAX => return Err(failure),
+            (Achieved::None, Some(Kind::OutOfSpace)) => self.full += 1,
+            (Achieved::Some, _) => self.full = 0,
+            (Achieved::None, _) => {}
+        }
         match decide_retry(&self.policy, self.failures, failure.retry_after(), random_fraction()) {
             Retry::Stop => Err(failure),
             Retry::Wait(after) => {

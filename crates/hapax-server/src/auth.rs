@@ -192,10 +192,14 @@ impl Auth {
             Some(name) => blocking(move || accounts.account(&name)).await?,
             None => None,
         };
+        let was_verified =
+            |now| account.as_ref().filter(|account| self.passwords.was_verified(account, &password, now));
+        if let Some(account) = was_verified(Instant::now()) {
+            return Ok(Caller::user(account, Scopes::ALL));
+        }
+        let alone = self.passwords.alone(user, &password).await;
         let now = Instant::now();
-        if let Some(account) = &account
-            && self.passwords.was_verified(account, &password, now)
-        {
+        if let Some(account) = was_verified(now) {
             return Ok(Caller::user(account, Scopes::ALL));
         }
         let network = throttle::network(peer);
@@ -204,7 +208,9 @@ impl Auth {
         if let Some(name) = &name {
             self.by_account.admit(name, now).map_err(too_many)?;
         }
-        if !self.passwords.verify(account.as_ref(), password, now).await? {
+        let is_right = self.passwords.verify(account.as_ref(), password.clone(), now).await?;
+        drop(alone);
+        if !is_right {
             return Err(refused());
         }
         self.by_network.forgive(&network);
@@ -345,5 +351,18 @@ mod tests {
         };
         assert_eq!(problem, Err(Kind::TooMany));
         assert_eq!(scopes(&auth, basic("alice", "right")).await, Ok(Scopes::ALL));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_crowd_with_the_right_password_is_let_in() {
+        let auth = Arc::new(auth().0);
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..3 * ACCOUNT_ATTEMPTS {
+            let auth = Arc::clone(&auth);
+            crowd.spawn(async move { scopes(&auth, basic("alice", "right")).await });
+        }
+        for answer in crowd.join_all().await {
+            assert_eq!(answer, Ok(Scopes::ALL));
+        }
     }
 }

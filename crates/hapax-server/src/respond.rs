@@ -95,7 +95,7 @@ pub fn refusal(refusal: Refusal) -> Response {
 /// How long the reason of a problem usually lasts.
 fn usual_wait(kind: Kind) -> Duration {
     Duration::from_secs(match kind {
-        Kind::OutOfSpace => 30,
+        Kind::OutOfSpace => 5,
         Kind::Unavailable | Kind::TooMany => 2,
         _ => 1,
     })
@@ -267,7 +267,7 @@ mod tests {
         check(Kind::Busy.into(), Some("1"));
         check(Kind::TooMany.into(), Some("2"));
         check(Kind::Unavailable.into(), Some("2"));
-        check(Kind::OutOfSpace.into(), Some("30"));
+        check(Kind::OutOfSpace.into(), Some("5"));
         check(Kind::Quota.into(), None);
         check(Kind::NotFound.into(), None);
         check(Refusal::from(Kind::TooMany).retry_after(Duration::from_millis(6_001)), Some("7"));

@@ -322,8 +322,8 @@ pub(crate) enum Admin {
     /// Verify every invariant of the store
     Check {
         /// Read, authenticate and hash every byte as well
-        #[arg(long = "contents", env = "HAPAX_CONTENTS", hide_env = true)]
-        contents: bool,
+        #[arg(long = "read-data", env = "HAPAX_READ_DATA", hide_env = true)]
+        read_data: bool,
     },
     /// Measure the store
     Stats,
@@ -399,8 +399,8 @@ pub(crate) enum Offline {
         #[command(flatten)]
         folder: DataFolder,
         /// Read, authenticate and hash every byte as well
-        #[arg(long = "contents", env = "HAPAX_CONTENTS", hide_env = true)]
-        contents: bool,
+        #[arg(long = "read-data", env = "HAPAX_READ_DATA", hide_env = true)]
+        read_data: bool,
     },
     /// Give an account another password, taken from `HAPAX_NEW_PASSWORD`, else random and printed
     ResetPassword {
@@ -507,7 +507,7 @@ mod tests {
         check("hapax transfers rm", false);
         check("hapax admin token add ci --scope read --expires 30days", true);
         check("hapax admin user quota ann 5GiB", true);
-        check("hapax offline check --data /tmp/d --contents", true);
+        check("hapax offline check --data /tmp/d --read-data", true);
         check("hapax completions zsh", true);
         check("hapax completions vt100", false);
         check("hapax fly", false);

@@ -20,6 +20,8 @@ use crate::respond::Refusal;
 const HASHES_AT_ONCE: usize = 1;
 /// The length of a fresh salt.
 const SALT_BYTES: usize = 16;
+/// How many different passwords can be on their way to a hash at once.
+const QUEUES: usize = 64;
 /// How long one waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 /// How long a verified password is remembered.
@@ -90,6 +92,9 @@ pub(super) struct Passwords {
     /// Keys the memory of verified passwords, so that a core dump holds nothing that could be searched offline.
     memory_key: [u8; 32],
     verified: Mutex<HashMap<[u8; 32], Instant>>,
+    /// One lock for every so many passwords: of requests that bring the same one, one has it hashed and the others
+    /// find it verified.
+    queues: [tokio::sync::Mutex<()>; QUEUES],
     /// What an unknown account is verified against, to take as long as a known one.
     dummy_hash: String,
 }
@@ -104,6 +109,7 @@ impl Passwords {
             turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             memory_key,
             verified: Mutex::default(),
+            queues: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             dummy_hash,
         })
     }
@@ -112,6 +118,14 @@ impl Passwords {
     pub(super) fn was_verified(&self, account: &Account, password: &Kept, now: Instant) -> bool {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         verified.get(&self.memory(account, password)).is_some_and(|until| now < *until)
+    }
+
+    /// Waits until nobody else is having this password hashed. Whether the account exists makes no difference.
+    pub(super) async fn alone(&self, user: &str, password: &Kept) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.memory_key);
+        hasher.update(&(user.len() as u64).to_le_bytes()).update(user.as_bytes()).update(password.as_bytes());
+        let queue = usize::from(hasher.finalize().as_bytes()[0]) % QUEUES;
+        self.queues[queue].lock().await
     }
 
     /// Verifies a password, and remembers it if it is right. `None` is an account that does not exist: it takes as

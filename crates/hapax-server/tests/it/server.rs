@@ -76,10 +76,11 @@ impl Running {
         Self::serve(self.config, self.store, self.users, self.dir).await
     }
 
-    /// Returns how many objects lie in the data directory.
-    pub(crate) fn count_objects(&self) -> usize {
+    /// Returns how many bytes of objects lie in the data directory, finished or not.
+    pub(crate) fn bytes_of_objects(&self) -> u64 {
         let dirs = std::fs::read_dir(self.dir.path().join("data/objects")).unwrap();
-        dirs.map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap().count()).sum()
+        let objects = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
+        objects.map(|object| object.unwrap().metadata().unwrap().len()).sum()
     }
 
     /// Connects to it.

@@ -30,8 +30,8 @@ pub(super) async fn run(context: &Context, admin: &Admin) -> Result<(), Failure>
     match admin {
         Admin::User(command) => user(context, &client, command).await,
         Admin::Token(command) => token(context, &client, command).await,
-        Admin::Check { contents } => {
-            let body = json!({ "data": contents });
+        Admin::Check { read_data } => {
+            let body = json!({ "data": read_data });
             let report: CheckReport = ask(&client, Method::POST, "/admin/check", Some(&body)).await?;
             say_check(context, &report)
         }

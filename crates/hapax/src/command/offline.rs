@@ -14,9 +14,9 @@ use crate::server::variable;
 /// Works on a data folder.
 pub(super) async fn run(context: &Context, offline: &Offline) -> Result<(), Failure> {
     match offline {
-        Offline::Check { folder, contents } => {
-            let (folder, contents) = (named(context, folder), *contents);
-            let report = blocking(move || folder.check(contents).map_err(|error| unusable(&error))).await?;
+        Offline::Check { folder, read_data } => {
+            let (folder, read_data) = (named(context, folder), *read_data);
+            let report = blocking(move || folder.check(read_data).map_err(|error| unusable(&error))).await?;
             say_check(context, &report)
         }
         Offline::ResetPassword { folder, user } => {

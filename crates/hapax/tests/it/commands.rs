@@ -206,7 +206,7 @@ fn an_administrator_administrates() {
     assert_eq!(as_ann(&["admin", "stats"]).status.code(), Some(4));
     client.ok(&["put", "a", ":/a"]);
     assert!(client.ok(&["admin", "stats"]).contains("files                    1\n"));
-    assert!(client.ok(&["admin", "check", "--contents"]).starts_with("all is well: "));
+    assert!(client.ok(&["admin", "check", "--read-data"]).starts_with("all is well: "));
     client.ok(&["rm", ":/a"]);
     let swept = client.ok(&["admin", "sweep", "--now"]);
     assert!(swept.contains("removed 1 content"), "{swept}");

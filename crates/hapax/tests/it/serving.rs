@@ -108,7 +108,7 @@ fn offline_a_folder_is_checked_and_a_password_reset() {
     let offline = |arguments: &[&str]| {
         program(folder.path()).arg("offline").args(arguments).args(["--data", "data"]).output().unwrap()
     };
-    let checked = offline(&["check", "--contents"]);
+    let checked = offline(&["check", "--read-data"]);
     assert!(checked.status.success() && checked.stdout.starts_with(b"all is well: "), "{checked:?}");
     let reset = offline(&["reset-password"]);
     let said = String::from_utf8(reset.stdout).unwrap();
@@ -121,7 +121,7 @@ fn offline_a_folder_is_checked_and_a_password_reset() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&object, bytes).unwrap();
-    let checked = offline(&["check", "--contents"]);
+    let checked = offline(&["check", "--read-data"]);
     assert_eq!(checked.status.code(), Some(7), "{checked:?}");
     assert!(String::from_utf8_lossy(&checked.stdout).contains("/a"), "{checked:?}");
     let password = password.to_owned();

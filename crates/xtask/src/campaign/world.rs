@@ -158,7 +158,7 @@ impl World {
 
     /// Ends a kind: every byte of the store is checked, and the server stops as it should.
     pub(crate) fn close(self, tally: &mut Tally) -> anyhow::Result<()> {
-        let check = self.client.run(["admin", "check", "--contents"])?;
+        let check = self.client.run(["admin", "check", "--read-data"])?;
         if check.end != End::Exit(0) {
             tally.violation(format!("the store is not clean: {:?}: {}", check.end, check.stdout.trim()));
         }
