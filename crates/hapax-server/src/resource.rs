@@ -101,7 +101,7 @@ async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset
         None => fields.insert(UPLOAD_DEFER_LENGTH, number(1)),
     };
     if !is_done {
-        let date = HttpDate::from_seconds(upload.expires.as_secs());
+        let date = HttpDate::from_seconds(call.app.store.wall_time_of(upload.expires).as_secs());
         fields.insert(UPLOAD_EXPIRES, date.to_value());
     }
     Ok((fields, offset))

@@ -126,7 +126,7 @@ async fn status(call: &Call<'_>, upload: Upload, from: PartNumber) -> Result<Upl
             part_size: PART.get(),
             state: upload.state,
             offset: store.durable_offset(&upload)?.get(),
-            expires: stamp::spell(upload.expires),
+            expires: stamp::spell(store.wall_time_of(upload.expires)),
             epoch: upload.generation.into(),
             limits,
             received: received.spans.iter().map(pair).collect(),
@@ -172,7 +172,7 @@ pub async fn list(call: &Call<'_>) -> Result<Response, Refusal> {
                     size: upload.size.map(Length::get),
                     covered: upload.covered.get(),
                     state: upload.state,
-                    expires: stamp::spell(upload.expires),
+                    expires: stamp::spell(store.wall_time_of(upload.expires)),
                 })
             };
             let uploads = uploads.iter().map(summary).collect::<Result<_, StoreError>>()?;

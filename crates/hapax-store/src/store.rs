@@ -155,6 +155,17 @@ impl Store {
         Moment { steady: steady.observe(reading), wall: reading.wall }
     }
 
+    /// Returns when a moment of the steady clock comes by the wall clock, for people: the steady clock may lag behind it
+    /// for ever after the machine was off.
+    pub fn wall_time_of(&self, steady: Timestamp) -> Timestamp {
+        let now = self.now();
+        if steady >= now.steady {
+            now.wall.after(steady.since(now.steady))
+        } else {
+            now.wall.before(now.steady.since(steady))
+        }
+    }
+
     /// Tells whether time is trusted enough to delete what ran out (see [`SteadyClock`]).
     pub(crate) fn may_delete(&self) -> bool {
         let steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);

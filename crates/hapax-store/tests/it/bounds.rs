@@ -184,3 +184,20 @@ fn below_the_watermark_only_intake_is_refused() {
     assert_eq!(store.upload(upload.id).unwrap().state, State::Open);
     actor.assert_sound();
 }
+
+/// What ends by the steady clock is told by the wall clock, however far apart the two are.
+#[test]
+fn a_deadline_is_told_by_the_wall_clock() {
+    let session = aging();
+    let store = session.rig.store();
+    let check = || {
+        let now = store.now();
+        assert_eq!(store.wall_time_of(now.steady.after(DAY)), now.wall.after(DAY));
+        assert_eq!(store.wall_time_of(now.steady.before(hours(1))), now.wall.before(hours(1)));
+    };
+    check();
+    session.rig.clock.0.jump(wall(&session).after(30 * DAY));
+    check();
+    session.rig.clock.0.jump(wall(&session).before(60 * DAY));
+    check();
+}
