@@ -8,7 +8,7 @@
 //!
 //! A record is whole or it is not there: what a crash left behind the last whole one is cut off before anything
 //! new is appended. So a checkpoint can lose its newest records, which costs sending a little again, but it is
-//! never corrupt. Whoever relies on a record across a power cut calls [`Log::sync`] behind it.
+//! never corrupt. Whoever relies on a record across a power cut calls `Log::sync` behind it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

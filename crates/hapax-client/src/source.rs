@@ -1,5 +1,5 @@
 //! Local files that are sent. Owns what a file *is* at a moment (its facts), reading it at offsets and hashing its
-//! parts, all on blocking threads in pieces of [`PIECE`]; never decides what is sent, and never holds a part.
+//! parts, all on blocking threads in pieces of `PIECE`; never decides what is sent, and never holds a part.
 //!
 //! A file has no version number. So a version is told by facts that a writer cannot help changing, and they are
 //! believed only once they are old enough: clocks of file systems tick as coarsely as every two seconds (FAT), and

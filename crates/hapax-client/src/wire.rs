@@ -2,7 +2,7 @@
 //! a request and knows no route.
 //!
 //! A deadline for a whole request would kill every long one, so silence is what is limited: a request fails if
-//! neither a piece of its body leaves nor anything of the answer comes for as long as [`Deadlines::idle`].
+//! neither a piece of its body leaves nor anything of the answer comes for as long as `Deadlines::idle`.
 
 use std::fmt;
 use std::io;
