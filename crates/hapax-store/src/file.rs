@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use hapax_proto::digest::{FileHash, Identity};
-use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::State;
 
@@ -277,9 +277,4 @@ fn check_declared(declared: Option<FileHash>, actual: FileHash) -> Result<(), St
         }
         _ => Ok(()),
     }
-}
-
-/// Returns the span of a whole file, for readers.
-pub fn whole(blob: &Blob) -> Span {
-    Span::new(Offset::ZERO, blob.size.end()).expect("it begins at zero")
 }
