@@ -146,7 +146,7 @@ pub enum LaneId {
 pub struct Extent {
     /// The bytes of the content that it holds.
     pub span: Span,
-    /// The object that holds them.
+    /// The object that holds them; durable before an intent names it.
     pub object: ObjectName,
     /// How many bytes of plaintext the object holds in all.
     pub object_length: Length,
@@ -551,21 +551,6 @@ pub enum Intent {
     },
 }
 
-/// An extent to be placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewExtent {
-    /// The bytes of the content that it holds.
-    pub span: Span,
-    /// The object that holds them, durable by now.
-    pub object: ObjectName,
-    /// How many bytes of plaintext the object holds in all.
-    pub object_length: Length,
-    /// Where in the object's plaintext the extent begins.
-    pub object_start: Offset,
-    /// The masked value of the part that begins where this extent begins, if the part is whole.
-    pub value: Option<MaskedValue>,
-}
-
 /// An upload to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUpload {
@@ -611,7 +596,7 @@ pub struct Store {
     /// extents are never cut. An empty span overlaps nothing.
     pub clear: Span,
     /// What is placed instead.
-    pub put: Vec<NewExtent>,
+    pub put: Vec<Extent>,
     /// The open part of the lane from now on.
     pub open: Option<OpenPart>,
     /// If part 0 is among what is stored: the sealed root of a file that ends with it.
@@ -658,7 +643,7 @@ pub enum Source {
         content_version: u64,
     },
     /// In fresh extents, without an upload.
-    Extents(Vec<NewExtent>),
+    Extents(Vec<Extent>),
     /// In the catalog itself, sealed.
     Inline(Vec<u8>),
     /// In a live blob of the same fingerprint and size; else `NotLive`.

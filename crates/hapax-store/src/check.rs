@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use hapax_proto::span::Length;
-
 use crate::catalog::{Blob, BlobId};
 use crate::error::StoreError;
 use crate::id::{DirId, ObjectId};
@@ -121,7 +119,6 @@ impl Store {
         if self.is_good(blob, blob.content)? {
             return Ok(None);
         }
-        let size = Length::new(blob.size.get());
-        Ok(Some(format!("its content of {size} bytes is damaged")))
+        Ok(Some(format!("its content of {} bytes is damaged", blob.size)))
     }
 }

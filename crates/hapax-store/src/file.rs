@@ -17,7 +17,7 @@ use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::State;
 
-use crate::catalog::{Blob, Intent, NewExtent, Source, Upload, UserId};
+use crate::catalog::{Blob, Extent, Intent, Source, Upload, UserId};
 use crate::error::StoreError;
 use crate::intake::PartWriter;
 use crate::store::{Store, mask};
@@ -228,7 +228,7 @@ impl FileIntake {
         let ring = Arc::clone(&self.store.stores.ring);
         let pending = self.store.committer.submit(bytes, move |placed| {
             let placed = placed.expect("it has bytes");
-            publish.source = Source::Extents(vec![NewExtent {
+            publish.source = Source::Extents(vec![Extent {
                 span,
                 object: placed.object,
                 object_length: placed.object_length,

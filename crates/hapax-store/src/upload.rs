@@ -13,8 +13,8 @@ use hapax_proto::tree::{Frontier, OpenState, PART, PartHasher, PartNumber, PartV
 use hapax_proto::upload::{Held, State};
 
 use crate::catalog::{
-    Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewExtent, NewUpload, OpenPart, Outcome,
-    Publish, Refusal, Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
+    Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Publish,
+    Refusal, Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
 };
 use crate::committer::{Pending, Placed};
 use crate::content::ContentReader;
@@ -181,7 +181,7 @@ impl Store {
         if let Some(open) = lane.and_then(|lane| lane.open) {
             return Ok(Held::Partial { have: open.have });
         }
-        let span = Span::at(part.start(), PART).expect("a part lies below the largest size");
+        let span = span_of(part);
         let first = self.catalog().extents(upload.content, span, 1)?;
         Ok(match first.first().and_then(|extent| self.value_of(extent)) {
             Some((_, value)) => Held::Whole { value },
@@ -455,7 +455,7 @@ impl PartIntake {
         }
         let first_root = self.writer.hasher().root().map(|root| self.seal_first_root(&root)).transpose()?;
         let part = self.writer.hasher().part();
-        let mut rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
+        let mut rows = self.rows(span_of(part));
         rows.first_root = first_root;
         rows.put = self.fragments.iter().map(keep_extent).collect();
         let ring = Arc::clone(&self.store.stores.ring);
@@ -473,7 +473,7 @@ impl PartIntake {
 
     fn finish_cut(self) -> Result<PendingRun, StoreError> {
         let part = self.writer.hasher().part();
-        let mut rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
+        let mut rows = self.rows(span_of(part));
         rows.put = self.fragments.iter().map(keep_extent).collect();
         let CutRun { bytes, span, state, tail, have } = self.writer.cut()?;
         let key = tail_key(&self.upload.id, self.lane);
@@ -493,7 +493,7 @@ impl PartIntake {
             return Ok(());
         }
         let part = self.writer.hasher().part();
-        let rows = self.rows(Span::at(part.start(), PART).expect("a part lies below the largest size"));
+        let rows = self.rows(span_of(part));
         self.store.commit(Intent::Store(Box::new(rows))).map(drop)
     }
 
@@ -520,8 +520,8 @@ impl PartIntake {
     }
 }
 
-fn new_extent(span: Span, placed: &Placed) -> NewExtent {
-    NewExtent {
+fn new_extent(span: Span, placed: &Placed) -> Extent {
+    Extent {
         span,
         object: placed.object,
         object_length: placed.object_length,
@@ -531,14 +531,13 @@ fn new_extent(span: Span, placed: &Placed) -> NewExtent {
 }
 
 /// An extent that stays where it is while its part is stored anew.
-fn keep_extent(extent: &Extent) -> NewExtent {
-    NewExtent {
-        span: extent.span,
-        object: extent.object,
-        object_length: extent.object_length,
-        object_start: extent.object_start,
-        value: None,
-    }
+fn keep_extent(extent: &Extent) -> Extent {
+    Extent { value: None, ..extent.clone() }
+}
+
+/// Returns where the bytes of a whole part lie.
+fn span_of(part: PartNumber) -> Span {
+    Span::at(part.start(), PART).expect("a part lies below the largest size")
 }
 
 // ---------------------------------------------------------------- resize, finish, end

@@ -4,7 +4,7 @@
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Offset, SIZE_MAX, Span};
 
-use super::{Answer, Catalog, Intent, NewExtent, Refusal, UploadId};
+use super::{Answer, Catalog, Extent, Intent, Refusal, UploadId};
 use crate::id::{DirId, ObjectId, ObjectName};
 use crate::key::Fingerprint;
 
@@ -45,8 +45,8 @@ fn fingerprint(number: u8) -> Fingerprint {
 }
 
 /// An extent over `count` cells from `first` on, in an object of just that length.
-fn extent(first: u64, count: u64, dir: DirId, number: u8) -> NewExtent {
-    NewExtent {
+fn extent(first: u64, count: u64, dir: DirId, number: u8) -> Extent {
+    Extent {
         span: span(first, count),
         object: ObjectName { dir, id: object(number) },
         object_length: cells(count),

@@ -158,13 +158,13 @@ impl Author<'_> {
     }
 
     /// A new extent over cells, in one of the few objects: where it is known already, or in the newest directory.
-    fn extent(&self, which: usize, first: u64, count: u64) -> NewExtent {
+    fn extent(&self, which: usize, first: u64, count: u64) -> Extent {
         let number = self.number(which, OBJECTS);
         let id = object(number);
         let length = 1 + u64::from(number % 3);
         let newest = DirId::new(u32::from(self.number(5, 3)) + 1);
         let dir = self.catalog.object_dir(id).unwrap().unwrap_or(newest);
-        NewExtent {
+        Extent {
             span: span(first, count),
             object: ObjectName { dir, id },
             object_length: cells(if self.draft.wrong { length + 1 } else { length }),
@@ -174,7 +174,7 @@ impl Author<'_> {
     }
 
     /// Extents of a cell each, side by side.
-    fn row(&self, count: u64) -> Vec<NewExtent> {
+    fn row(&self, count: u64) -> Vec<Extent> {
         (0..count).map(|cell| self.extent(1 + usize::try_from(cell).unwrap() % 4, cell, 1)).collect()
     }
 

@@ -115,7 +115,7 @@ fn create(number: u8, size: Option<Length>) -> Intent {
 
 /// Puts cells into an upload through the append lane.
 /// Bytes for the append lane of an upload, under an epoch that is newer than any before.
-fn put(number: u8, extents: Vec<NewExtent>) -> Store {
+fn put(number: u8, extents: Vec<Extent>) -> Store {
     static EPOCHS: AtomicU64 = AtomicU64::new(1_000);
     let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
     Store {
@@ -281,9 +281,9 @@ fn an_object_is_described_in_one_way() {
         done(catalog, create(1, None));
         refused(catalog, stored(put(1, vec![extent(0, 2, DIR, 1)])), MALFORMED);
         refused(catalog, stored(put(1, vec![extent(0, 1, DirId::new(2), 1)])), MALFORMED);
-        let outside = NewExtent { object_start: Offset::new(1), ..extent(0, 1, DIR, 1) };
+        let outside = Extent { object_start: Offset::new(1), ..extent(0, 1, DIR, 1) };
         refused(catalog, stored(put(1, vec![outside])), MALFORMED);
-        let empty = NewExtent { span: span(0, 0), ..extent(0, 1, DIR, 1) };
+        let empty = Extent { span: span(0, 0), ..extent(0, 1, DIR, 1) };
         refused(catalog, stored(put(1, vec![empty])), MALFORMED);
         done(catalog, stored(put(1, vec![extent(0, 1, DIR, 1)])));
     });
@@ -385,7 +385,7 @@ fn a_held_inline_content_needs_no_spare() {
 #[test]
 fn a_content_with_a_hole_is_incomplete() {
     on_each(|catalog| {
-        let check = |extents: Vec<NewExtent>, size: u64| {
+        let check = |extents: Vec<Extent>, size: u64| {
             let late = publish("/a", 1, cells(size), Source::Extents(extents), T0);
             refused(catalog, Intent::Publish(Box::new(late)), Refusal::Incomplete);
         };

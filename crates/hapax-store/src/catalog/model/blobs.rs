@@ -8,8 +8,8 @@ use hapax_proto::upload::State;
 use super::objects::Fate;
 use super::tables::{BlobRow, Content, Tables, sum};
 use crate::catalog::{
-    Answer, Blob, BlobId, Completion, ContentId, EntryId, NewExtent, Outcome, Publish, Refusal, Source,
-    SpaceId, Stats, UploadId,
+    Answer, Blob, BlobId, Completion, ContentId, EntryId, Extent, Outcome, Publish, Refusal, Source, SpaceId,
+    Stats, UploadId,
 };
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
@@ -111,7 +111,7 @@ impl Tables {
         Ok(self.close(id, State::Done, publish.now.steady))
     }
 
-    fn fresh(&mut self, extents: &[NewExtent], publish: &Publish) -> Result<ContentId, Refusal> {
+    fn fresh(&mut self, extents: &[Extent], publish: &Publish) -> Result<ContentId, Refusal> {
         let content = self.add_content(Content::default());
         for extent in extents {
             self.place(content, extent)?;

@@ -7,7 +7,7 @@ use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
 
 use super::tables::{Dir, Object, ObjectState, Tables, overlap};
-use crate::catalog::{Answer, BootId, ContentId, Extent, NewExtent, Outcome, Refusal};
+use crate::catalog::{Answer, BootId, ContentId, Extent, Outcome, Refusal};
 use crate::clock::Timestamp;
 use crate::id::{DirId, ObjectId, ObjectName};
 
@@ -42,7 +42,7 @@ impl Tables {
     }
 
     /// Places an extent in a content that has nothing there.
-    pub(super) fn place(&mut self, content: ContentId, new: &NewExtent) -> Result<(), Refusal> {
+    pub(super) fn place(&mut self, content: ContentId, new: &Extent) -> Result<(), Refusal> {
         let read = Span::at(new.object_start, new.span.length());
         if new.span.is_empty() || !read.is_some_and(|read| Span::whole(new.object_length).contains(read)) {
             return Err(Refusal::Malformed("an extent that its object does not hold"));
@@ -51,20 +51,13 @@ impl Tables {
             return Err(Refusal::Malformed("extents overlap"));
         }
         self.refer(new)?;
-        let extent = Extent {
-            span: new.span,
-            object: new.object,
-            object_length: new.object_length,
-            object_start: new.object_start,
-            value: new.value,
-        };
         let extents = &mut self.contents.get_mut(&content).expect("callers place in what is there").extents;
-        extents.insert(new.span.start(), extent);
+        extents.insert(new.span.start(), new.clone());
         Ok(())
     }
 
     /// R8: makes the object that an extent is to point to live, or refuses.
-    fn refer(&mut self, new: &NewExtent) -> Result<(), Refusal> {
+    fn refer(&mut self, new: &Extent) -> Result<(), Refusal> {
         if let Some(object) = self.objects.get_mut(&new.object.id) {
             if object.state == ObjectState::Doomed {
                 return Err(Refusal::NotLive);

@@ -3,7 +3,7 @@
 use hapax_proto::span::{Length, Span};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, NewExtent, Outcome, Refusal, SpaceId};
+use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, Outcome, Refusal, SpaceId};
 use super::{Applied, Stop, row};
 use crate::clock::Timestamp;
 use crate::id::{DirId, ObjectId, ObjectName};
@@ -26,7 +26,7 @@ pub(super) fn new_content(db: &Connection) -> rusqlite::Result<ContentId> {
 }
 
 /// Places extents; each object is referred to by an update that must change exactly one row (R8).
-pub(super) fn place(db: &Connection, content: ContentId, put: &[NewExtent]) -> Result<(), Stop> {
+pub(super) fn place(db: &Connection, content: ContentId, put: &[Extent]) -> Result<(), Stop> {
     let mut insert = db.prepare_cached(
         "INSERT INTO extents (content, start, length, object, object_start, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -64,7 +64,7 @@ fn extend_prefix(db: &Connection, content: ContentId) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn hold_object(db: &Connection, extent: &NewExtent) -> Result<(), Stop> {
+fn hold_object(db: &Connection, extent: &Extent) -> Result<(), Stop> {
     let object = extent.object;
     let held = db
         .prepare_cached(
