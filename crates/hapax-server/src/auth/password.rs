@@ -41,6 +41,27 @@ pub fn hash_password(password: &str) -> Result<String, password_hash::Error> {
         .to_string())
 }
 
+/// Returns a hash that no known password has: random bytes, not computed, because a server that starts has better to
+/// do.
+fn dummy_hash() -> Result<String, password_hash::Error> {
+    let (mut salt, mut output) = ([0; SALT_BYTES], [0; Params::DEFAULT_OUTPUT_LEN]);
+    getrandom::fill(&mut salt)
+        .and_then(|()| getrandom::fill(&mut output))
+        .map_err(|_| password_hash::Error::Crypto)?;
+    Ok(phc(&Params::default(), &salt, &output)?.to_string())
+}
+
+/// Joins parameters, salt and output of argon2id into the form that is stored.
+fn phc(params: &Params, salt: &[u8], output: &[u8]) -> password_hash::Result<PasswordHash> {
+    Ok(PasswordHash {
+        algorithm: Algorithm::default().ident(),
+        version: Some(Version::default().into()),
+        params: ParamsString::try_from(params)?,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(Output::new(output)?),
+    })
+}
+
 /// Tells whether a password is the one that was hashed; what is no hash fits none.
 fn is_password(password: &[u8], hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Hasher.verify_password(password, &hash).is_ok())
@@ -76,13 +97,8 @@ impl CustomizedPasswordHasher<PasswordHash> for Hasher {
         argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory[..blocks])?;
         // What is left there would do to try passwords against.
         memory.fill(Block::default());
-        Ok(PasswordHash {
-            algorithm: algorithm.ident(),
-            version: Some(version.into()),
-            params: ParamsString::try_from(argon2.params())?,
-            salt: Some(Salt::new(salt)?),
-            hash: Some(Output::new(&output)?),
-        })
+        let hash = phc(argon2.params(), salt, &output)?;
+        Ok(PasswordHash { algorithm: algorithm.ident(), version: Some(version.into()), ..hash })
     }
 }
 
@@ -103,14 +119,12 @@ impl Passwords {
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut memory_key = [0; 32];
         getrandom::fill(&mut memory_key)?;
-        let dummy = data_encoding::HEXLOWER.encode(&blake3::derive_key("hapax 2026 dummy v1", &memory_key));
-        let dummy_hash = hash_password(&dummy).map_err(|_| getrandom::Error::UNEXPECTED)?;
         Ok(Self {
             turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             memory_key,
             verified: Mutex::default(),
             queues: std::array::from_fn(|_| tokio::sync::Mutex::default()),
-            dummy_hash,
+            dummy_hash: dummy_hash().map_err(|_| getrandom::Error::UNEXPECTED)?,
         })
     }
 
@@ -242,5 +256,16 @@ mod tests {
         assert!(is_password(b"right", &theirs));
         assert!(!is_password(b"wrong", &theirs));
         assert!(!is_password(b"right", "no hash"));
+    }
+
+    #[test]
+    fn a_dummy_costs_what_a_real_hash_costs_and_fits_nothing() {
+        let (dummy, real) = (dummy_hash().unwrap(), hash_password("right").unwrap());
+        let (dummy, real) = (PasswordHash::new(&dummy).unwrap(), PasswordHash::new(&real).unwrap());
+        assert_eq!(
+            (dummy.algorithm, dummy.version, &dummy.params),
+            (real.algorithm, real.version, &real.params)
+        );
+        assert_eq!(Hasher.verify_password(b"right", &dummy), Err(password_hash::Error::PasswordInvalid));
     }
 }
