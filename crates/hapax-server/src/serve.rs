@@ -41,6 +41,8 @@ use crate::socket::{Protocol, Socket, recognise};
 
 /// The largest header, in bytes; more is 431.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// HTTP/1: how much is read from a socket at once. Each connection may hold that much; a header must fit.
+const READ_BYTES_MAX: usize = 128 << 10;
 /// HTTP/2: how many bytes a stream and a connection may have on their way to us, and how much goes in a frame.
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -287,6 +289,7 @@ impl Visit {
                     .timer(TokioTimer::new())
                     .header_read_timeout(deadlines.header)
                     .max_header_size(HEADER_BYTES_MAX as usize)
+                    .max_buf_size(READ_BYTES_MAX)
                     .half_close(true)
                     .serve_connection(socket, service);
                 self.drive(pin!(connection), http1::Connection::graceful_shutdown, &asked).await

@@ -39,8 +39,9 @@ const MAGIC: &[u8; 8] = b"hapaxobj";
 const CLEAR_LENGTH: usize = 80;
 const HEADER_LENGTH: usize = CLEAR_LENGTH + 32 + TAG_LENGTH;
 
-/// Segments that are written with one call, and read with one.
-const SEGMENTS_PER_CALL: usize = 8;
+/// Segments that are written with one call, and read with one: enough that the call costs little, and no more,
+/// because each object being written holds that much memory.
+const SEGMENTS_PER_CALL: usize = 4;
 
 /// How many buffers a reader keeps between reads; more readers at once allocate their own.
 const BUFFERS_KEPT: usize = 4;
