@@ -252,7 +252,8 @@ pub(crate) struct Rm {
     #[arg(required = true, value_name = "REMOTE")]
     pub(crate) paths: Vec<String>,
     /// Remove folders with everything in them
-    #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
+    // No variable: what is set for `put -r` must not arm `rm`.
+    #[arg(short, long)]
     pub(crate) recursive: bool,
 }
 
@@ -465,6 +466,10 @@ mod tests {
                 else {
                     continue;
                 };
+                if (command.get_name(), long) == ("rm", "recursive") {
+                    assert_eq!(argument.get_env(), None);
+                    continue;
+                }
                 let variable = format!("HAPAX_{}", long.replace('-', "_").to_uppercase());
                 let found = argument.get_env().map(|name| name.to_string_lossy().into_owned());
                 assert_eq!(found, Some(variable), "{} --{long}", command.get_name());
