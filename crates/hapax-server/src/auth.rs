@@ -2,8 +2,8 @@
 //! decided by `hapax_proto::access` and nowhere else.
 //!
 //! ```text
-//!   Authorization --parse--> token ----> hash --> row of the catalog
-//!                       `--> password -> cache of verified ones --> throttle --> argon2, one at a time
+//!   Authorization, Cookie --parse--> token ----> hash --> row of the catalog
+//!                               `--> password -> cache of verified ones --> throttle --> argon2, one at a time
 //! ```
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hapax_proto::access::{Role, Scopes, Subject};
 use hapax_proto::name::UserName;
 use hapax_proto::problem::Kind;
-use hapax_store::catalog::{SpaceId, UserId};
+use hapax_store::catalog::{SpaceId, TokenId, UserId};
 use http::HeaderMap;
 use tokio::task::spawn_blocking;
 
@@ -35,7 +35,7 @@ mod throttle;
 /// Accounts and tokens as the store keeps them.
 mod stored;
 
-pub use credentials::{Credentials, Kept, decide_origin, parse_credentials};
+pub use credentials::{COOKIE_PLAIN, COOKIE_TLS, Credentials, Kept, decide_origin, parse_credentials};
 pub use password::hash_password;
 pub use stored::{parse_scopes, spell_scopes};
 pub use token::{Token, TokenHash};
@@ -68,6 +68,8 @@ pub struct Account {
 /// A token that is neither revoked nor expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveToken {
+    /// By which it is revoked.
+    pub id: TokenId,
     /// Whose it is.
     pub account: Account,
     /// What it was made for.
@@ -109,6 +111,8 @@ pub struct Who {
     pub name: UserName,
     /// What the token or session was made for.
     pub scopes: Scopes,
+    /// The token or session; a password is none.
+    pub token: Option<TokenId>,
 }
 
 /// Returns the number of an account as access decisions know it.
@@ -122,8 +126,14 @@ impl Caller {
 
     fn user(account: &Account, scopes: Scopes) -> Self {
         let subject = Subject::User { id: access_id(account.id), role: account.role, scopes };
-        let who = Who { user: account.id, space: account.space, name: account.name.clone(), scopes };
+        let name = account.name.clone();
+        let who = Who { user: account.id, space: account.space, name, scopes, token: None };
         Self { subject, who: Some(who) }
+    }
+
+    fn bearer(token: &LiveToken) -> Self {
+        let Self { subject, who } = Self::user(&token.account, token.scopes);
+        Self { subject, who: who.map(|who| Who { token: Some(token.id), ..who }) }
     }
 }
 
@@ -158,6 +168,11 @@ impl Auth {
         match parse_credentials(fields)? {
             Credentials::None => Ok(Caller::NOBODY),
             Credentials::Bearer(token) => self.by_token(&token, None).await,
+            // A browser keeps sending the cookie of a session that ended; whoever has none is nobody.
+            Credentials::Cookie(token) => match self.by_token(&token, None).await {
+                Err(refusal) if refusal.problem().kind == Kind::Unauthenticated => Ok(Caller::NOBODY),
+                told => told,
+            },
             Credentials::Basic { user, password } => match Token::parse(&password) {
                 Some(token) => self.by_token(&token, Some(user.as_str())).await,
                 None => self.by_password(&user, password, peer).await,
@@ -171,10 +186,8 @@ impl Auth {
         let found = blocking(move || accounts.token(&hash)).await?;
         // With Basic the name in front is free text unless it names somebody else.
         match found {
-            Some(LiveToken { account, scopes })
-                if user.is_none_or(|user| user.is_empty() || user == account.name.as_str()) =>
-            {
-                Ok(Caller::user(&account, scopes))
+            Some(token) if user.is_none_or(|user| user.is_empty() || user == token.account.name.as_str()) => {
+                Ok(Caller::bearer(&token))
             }
             _ => Err(refused()),
         }
@@ -259,7 +272,11 @@ mod tests {
 
         fn token(&self, hash: &TokenHash) -> Result<Option<LiveToken>, Kind> {
             let scopes = Scopes::NONE.with(hapax_proto::access::Scope::Read);
-            Ok((*hash == self.token).then(|| LiveToken { account: self.account.clone(), scopes }))
+            Ok((*hash == self.token).then(|| LiveToken {
+                id: TokenId(1),
+                account: self.account.clone(),
+                scopes,
+            }))
         }
     }
 

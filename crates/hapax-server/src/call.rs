@@ -2,6 +2,7 @@
 //! place, ask whether it may be done, read parameters and JSON, let the store act. It builds no response.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Call<'a> {
     pub app: &'a App,
     /// Who asks.
     pub caller: Caller,
+    /// From where.
+    pub peer: IpAddr,
     /// What the route needs.
     pub verb: Verb,
     /// Method, target and fields.

@@ -50,6 +50,8 @@ pub mod resource;
 pub mod claims;
 /// Tokens.
 pub mod tokens;
+/// The sessions of pages.
+pub mod session;
 /// Accounts and housekeeping.
 pub mod admin;
 /// The data folder without a running server.

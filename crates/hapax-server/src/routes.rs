@@ -79,6 +79,12 @@ routes! {
     PatchEntry { path: UrlPath } = PATCH "/api/v1/entries/{path}" by WriteEntry;
     /// Deletes an entry.
     DeleteEntry { path: UrlPath } = DELETE "/api/v1/entries/{path}" by DeleteEntry;
+    /// Begins a session of a page.
+    CreateSession = POST "/api/v1/session" by ReadService;
+    /// Tells who asks.
+    ReadSession = GET "/api/v1/session" by ReadService;
+    /// Ends the session.
+    EndSession = DELETE "/api/v1/session" by ManageOwnTokens;
     /// Makes a token.
     CreateToken = POST "/api/v1/tokens" by ManageOwnTokens;
     /// Lists the caller's tokens.

@@ -17,7 +17,7 @@ use crate::body::RequestBody;
 use crate::call::Call;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
-use crate::{admin, claims, entries, files, hash_tree, health, metrics, resource, tokens, uploads};
+use crate::{admin, claims, entries, files, hash_tree, health, metrics, resource, session, tokens, uploads};
 
 /// The name of what no row of the table has, in metrics.
 const NO_ROUTE: &str = "None";
@@ -69,7 +69,7 @@ async fn act(
             Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
         }
     };
-    dispatch(route, Call { app, caller, verb, parts, body }).await
+    dispatch(route, Call { app, caller, peer: peer.ip(), verb, parts, body }).await
 }
 
 /// Hands the request to its handler.
@@ -96,6 +96,9 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::OperateOnEntry { path } => entries::operate(call, path).await,
         Route::PatchEntry { path } => entries::patch(call, path).await,
         Route::DeleteEntry { path } => entries::delete(call, path).await,
+        Route::CreateSession => session::create(call).await,
+        Route::ReadSession => Ok(session::read(call)),
+        Route::EndSession => session::end(call).await,
         Route::CreateToken => tokens::create(call).await,
         Route::ListTokens => tokens::list(call).await,
         Route::RevokeToken { token } => tokens::revoke(call, token).await,

@@ -374,6 +374,28 @@ pub struct TokenInfo {
     pub expires: Option<String>,
 }
 
+/// `POST /api/v1/session`: a page's way in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSession {
+    /// The name of the account.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// Who asks: `GET /api/v1/session`, and the answer to its creation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// The account; absent for nobody.
+    pub user: Option<String>,
+    /// What the credentials may do.
+    pub scope: Vec<String>,
+    /// When a session just begun ends, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
 /// `POST /api/v1/claims`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,15 +1,23 @@
-//! Reading the fields of a request: which credentials it has (RFC 6750, RFC 7617), and whether a browser may have
-//! been made to send them by somebody else's page.
+//! Reading the fields of a request: which credentials it has (RFC 6265, RFC 6750, RFC 7617), and whether a browser may
+//! have been made to send them by somebody else's page.
 
 use std::fmt;
 
 use data_encoding::BASE64;
 use hapax_proto::problem::{Kind, Problem};
-use http::header::{AUTHORIZATION, ORIGIN};
-use http::{HeaderMap, Method};
+use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::auth::Token;
 use crate::respond::Refusal;
+
+/// The cookie of a session. The prefix makes browsers take it from this host alone, and over TLS only.
+pub const COOKIE_TLS: &str = "__Host-hapax";
+/// The cookie of a session without TLS, where browsers accept no such prefix.
+pub const COOKIE_PLAIN: &str = "hapax";
+
+/// From where a browser says a request comes (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The longest password, in bytes.
 const PASSWORD_BYTES_MAX: usize = 1_024;
@@ -51,6 +59,8 @@ pub enum Credentials {
     None,
     /// A token.
     Bearer(Token),
+    /// The token of a session.
+    Cookie(Token),
     /// A name, and a password or token.
     Basic {
         /// The name as given.
@@ -60,20 +70,32 @@ pub enum Credentials {
     },
 }
 
-/// Reads `Authorization`.
+/// Reads `Authorization`, and `Cookie` if there is none.
 ///
 /// # Errors
-/// 401 for everything that is there and cannot be right: it is not the same as nothing.
+/// 401 for everything in `Authorization` that cannot be right: it is not the same as nothing. A cookie that cannot be
+/// right is nothing: the browser sends it with every request and the page cannot take it back.
 pub fn parse_credentials(fields: &HeaderMap) -> Result<Credentials, Refusal> {
     let mut lines = fields.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else {
-        return Ok(Credentials::None);
+        return Ok(parse_cookies(fields).map_or(Credentials::None, Credentials::Cookie));
     };
     let parsed = match lines.next() {
         None => line.to_str().ok().and_then(parse_line),
         Some(_) => None,
     };
     parsed.ok_or_else(|| Kind::Unauthenticated.into())
+}
+
+/// Finds the token of a session among the cookies.
+fn parse_cookies(fields: &HeaderMap) -> Option<Token> {
+    // HTTP/2 may bring each cookie in a line of its own (RFC 9113 §8.2.3).
+    let lines = fields.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let pairs: Vec<_> =
+        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).collect();
+    let named =
+        |wanted| pairs.iter().find(|(name, _)| *name == wanted).and_then(|(_, value)| Token::parse(value));
+    named(COOKIE_TLS).or_else(|| named(COOKIE_PLAIN))
 }
 
 fn parse_line(line: &str) -> Option<Credentials> {
@@ -91,24 +113,29 @@ fn parse_line(line: &str) -> Option<Credentials> {
         .then(|| Credentials::Basic { user: user.to_owned(), password: Kept::new(password.to_owned()) })
 }
 
-/// Decides whether a browser sent this because a foreign page told it to. Browsers add Basic by themselves to what
-/// they are told to send, and then name the page in `Origin`; a token is only ever added by who knows it.
+/// Decides whether a browser sent this because a foreign page told it to. Browsers add cookies and Basic by themselves
+/// to what they are told to send, and then name the page in `Origin`; a bearer token is only ever added by who knows it.
+/// A request without credentials counts too: it may begin a session.
 ///
 /// # Errors
-/// 403 for an unsafe method with Basic from a page that is neither ours nor listed.
+/// 403 for an unsafe method without a bearer token from a page that is neither ours nor listed, and for one with a
+/// cookie of which nothing says that our own page sent it.
 pub fn decide_origin(
     method: &Method,
     fields: &HeaderMap,
     host: Option<&str>,
     allowed_origins: &[String],
 ) -> Result<(), Refusal> {
-    let Some(origin) = fields.get(ORIGIN) else {
-        return Ok(());
-    };
-    let is_basic = matches!(parse_credentials(fields), Ok(Credentials::Basic { .. }));
-    if method.is_safe() || !is_basic {
+    let credentials = parse_credentials(fields);
+    if method.is_safe() || matches!(credentials, Ok(Credentials::Bearer(_))) {
         return Ok(());
     }
+    let foreign = || Problem::new(Kind::Forbidden).detail("a foreign page sent this request").into();
+    let Some(origin) = fields.get(ORIGIN) else {
+        let says_ours = fields.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
+        let by_cookie = matches!(credentials, Ok(Credentials::Cookie(_)));
+        return if by_cookie && !says_ours { Err(foreign()) } else { Ok(()) };
+    };
     let is_listed = allowed_origins.iter().any(|allowed| origin == allowed.as_str());
     let authority =
         origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, behind)| behind);
@@ -116,7 +143,7 @@ pub fn decide_origin(
     if is_listed || is_ours {
         return Ok(());
     }
-    Err(Problem::new(Kind::Forbidden).detail("a foreign page sent this request").into())
+    Err(foreign())
 }
 
 #[cfg(test)]
@@ -124,10 +151,7 @@ mod tests {
     use super::*;
 
     fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -160,6 +184,59 @@ mod tests {
         twice.append(AUTHORIZATION, "Basic Og==".parse().unwrap());
         assert!(parse_credentials(&twice).is_err());
         assert_eq!(parse_credentials(&HeaderMap::new()).unwrap(), Credentials::None);
+    }
+
+    #[test]
+    fn rfc6265_the_token_of_a_session_is_found_among_the_cookies() {
+        #[track_caller]
+        fn check(lines: &[&str], expected: Option<&str>) {
+            let mut request = HeaderMap::new();
+            for line in lines {
+                request.append(COOKIE, line.parse().unwrap());
+            }
+            let expected = expected.map(|text| Credentials::Cookie(Token::parse(text).unwrap()));
+            assert_eq!(
+                parse_credentials(&request).unwrap(),
+                expected.unwrap_or(Credentials::None),
+                "{lines:?}"
+            );
+        }
+        let (a, b) = (&format!("hapax_{}", "A".repeat(43)), &format!("hapax_{}E", "A".repeat(42)));
+        check(&[&format!("hapax={a}")], Some(a));
+        check(&[&format!("theme=dark; hapax={a};x=y")], Some(a));
+        check(&["theme=dark", &format!("hapax={a}")], Some(a));
+        check(&[&format!("hapax={a}; __Host-hapax={b}")], Some(b));
+        check(&[&format!("nothapax={a}")], None);
+        check(&["hapax=expired-shape; =; ;;"], None);
+        check(&[], None);
+        let mut both = fields(&[("authorization", "Basic YTpi")]);
+        both.append(COOKIE, format!("hapax={a}").parse().unwrap());
+        assert!(matches!(parse_credentials(&both), Ok(Credentials::Basic { .. })));
+    }
+
+    #[test]
+    fn a_cookie_changes_something_only_from_our_own_page() {
+        #[track_caller]
+        fn check(method: &Method, pairs: &[(&'static str, &str)], allowed: bool) {
+            let mut request = fields(pairs);
+            request.insert(COOKIE, format!("hapax=hapax_{}", "A".repeat(43)).parse().unwrap());
+            assert_eq!(decide_origin(method, &request, Some("nas.lan"), &[]).is_ok(), allowed, "{pairs:?}");
+        }
+        check(&Method::GET, &[], true);
+        check(&Method::PUT, &[], false);
+        check(&Method::PUT, &[("sec-fetch-site", "same-origin")], true);
+        check(&Method::PUT, &[("sec-fetch-site", "same-site")], false);
+        check(&Method::PUT, &[("origin", "http://nas.lan")], true);
+        check(&Method::PUT, &[("origin", "http://evil.example")], false);
+        check(&Method::PUT, &[("origin", "http://evil.example"), ("sec-fetch-site", "same-origin")], false);
+        check(&Method::PUT, &[("origin", "null"), ("sec-fetch-site", "same-origin")], false);
+    }
+
+    #[test]
+    fn a_foreign_page_begins_no_session() {
+        let request = fields(&[("origin", "http://evil.example")]);
+        assert!(decide_origin(&Method::POST, &request, Some("nas.lan"), &[]).is_err());
+        assert!(decide_origin(&Method::POST, &HeaderMap::new(), Some("nas.lan"), &[]).is_ok());
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Accounts for Store {
         let found = Store::token(self, hash.as_bytes()).map_err(|error| kind(&error))?;
         Ok(found.and_then(|(token, user)| {
             let scopes = parse_scopes(token.scope.split(' '))?;
-            Some(LiveToken { account: account(user)?, scopes })
+            Some(LiveToken { id: token.id, account: account(user)?, scopes })
         }))
     }
 }

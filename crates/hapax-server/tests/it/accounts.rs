@@ -1,6 +1,6 @@
 //! Accounts, tokens, housekeeping.
 
-use hapax_proto::dialect::native::{CreatedToken, TokenInfo};
+use hapax_proto::dialect::native::{CreatedToken, SessionInfo, TokenInfo};
 use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
 use serde_json::json;
 
@@ -31,6 +31,52 @@ async fn a_password_makes_tokens_and_a_revoked_one_is_worth_nothing() {
     alice.ask("DELETE", &format!("/api/v1/tokens/{}", created.id), &[]).await.expect(204);
     phone.get("/api/v1/entries/").await.refused(401, "unauthenticated");
     alice.ask("DELETE", &format!("/api/v1/tokens/{}", created.id), &[]).await.refused(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_keeps_a_session_until_it_ends_it() {
+    let server = Running::start().await;
+    let nobody = server.nobody();
+    let nothing: SessionInfo = nobody.get("/api/v1/session").await.expect(200).read();
+    assert_eq!(nothing.user, None);
+    let wrong = json!({"user": "alice", "password": "wrong"});
+    nobody.json("POST", "/api/v1/session", &wrong).await.refused(401, "unauthenticated");
+
+    let password = json!({"user": "alice", "password": PASSWORD});
+    let begun = nobody.json("POST", "/api/v1/session", &password).await.expect(201);
+    let line = begun.field("set-cookie").to_owned();
+    let (cookie, attributes) = line.split_once("; ").unwrap();
+    assert_eq!(attributes, "Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict");
+    assert!(begun.read::<SessionInfo>().expires.is_some());
+
+    let ours: [(&str, &str); 2] = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
+    let told: SessionInfo = nobody.ask("GET", "/api/v1/session", &ours).await.expect(200).read();
+    assert_eq!(told.user.as_deref(), Some("alice"));
+    nobody.send("PUT", "/files/a", &ours, "x").await.expect(201);
+    let foreign = [("cookie", cookie), ("sec-fetch-site", "cross-site")];
+    nobody.send("PUT", "/files/a", &foreign, "y").await.refused(403, "forbidden");
+    let tokens: Vec<TokenInfo> = server.alice().get("/api/v1/tokens").await.expect(200).read();
+    assert!(tokens.iter().any(|token| token.name == "session"), "{tokens:?}");
+
+    let ended = nobody.ask("DELETE", "/api/v1/session", &ours).await.expect(204);
+    assert!(ended.field("set-cookie").starts_with("hapax=; Path=/; Max-Age=0;"));
+    // The browser may go on sending it: it is nobody's.
+    nobody.ask("GET", "/files/a", &ours).await.refused(401, "unauthenticated");
+    let told: SessionInfo = nobody.ask("GET", "/api/v1/session", &ours).await.expect(200).read();
+    assert_eq!(told.user, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_tls_the_cookie_is_for_tls_alone() {
+    let server = Running::start().await;
+    let password = json!({"user": "alice", "password": PASSWORD}).to_string();
+    let origin = format!("https://{}", server.address);
+    let page = [("origin", &*origin), ("content-type", "application/json")];
+    let begun = server.nobody().send("POST", "/api/v1/session", &page, &password).await.expect(201);
+    let line = begun.field("set-cookie");
+    assert!(line.starts_with("__Host-hapax=hapax_") && line.ends_with("; Secure"), "{line}");
+    let evil = [("origin", "https://evil.example"), ("content-type", "application/json")];
+    server.nobody().send("POST", "/api/v1/session", &evil, &password).await.refused(403, "forbidden");
 }
 
 #[tokio::test(flavor = "multi_thread")]
