@@ -180,7 +180,8 @@ impl FileIntake {
             full.part().next().ok_or(StoreError::TooLong { bytes: self.length, room: Length::ZERO })?;
         let pending = full.finish(Ending::Complete)?;
         // How long the last part is shows only at the end, if the size was not announced.
-        let part = self.store.begin_part(upload, next, Length::ZERO, PART, None)?;
+        let mut part = self.store.begin_part(upload, next, Length::ZERO, PART, None)?;
+        part.expect(PART)?;
         Ok((part, pending))
     }
 

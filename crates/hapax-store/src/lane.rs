@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hapax_proto::tree::PartNumber;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, watch};
 
 use crate::catalog::{LaneId, UploadId};
@@ -70,6 +71,15 @@ impl Lanes {
     pub fn evict_all(&self, upload: UploadId) {
         for ((id, _), slot) in self.locked().iter() {
             if *id == upload {
+                slot.newest.send_modify(|newest| *newest += 1);
+            }
+        }
+    }
+
+    /// Tells the holders of a part and of all parts behind it to end: an append is about to write there.
+    pub fn evict_parts_from(&self, upload: UploadId, first: PartNumber) {
+        for ((id, lane), slot) in self.locked().iter() {
+            if *id == upload && matches!(lane, LaneId::Part(part) if *part >= first) {
                 slot.newest.send_modify(|newest| *newest += 1);
             }
         }
@@ -168,13 +178,15 @@ mod tests {
     #[test]
     fn lanes_of_one_upload_do_not_disturb_each_other() {
         let lanes = Lanes::default();
-        let one = ready(lanes.take(UPLOAD, LaneId::Part(hapax_proto::tree::PartNumber::new(1))));
-        let two = ready(lanes.take(UPLOAD, LaneId::Part(hapax_proto::tree::PartNumber::new(2))));
+        let one = ready(lanes.take(UPLOAD, LaneId::Part(PartNumber::new(1))));
+        let two = ready(lanes.take(UPLOAD, LaneId::Part(PartNumber::new(2))));
         assert!(!one.is_evicted() && !two.is_evicted());
         lanes.evict_all(UploadId([8; 16]));
         assert!(!one.is_evicted());
+        lanes.evict_parts_from(UPLOAD, PartNumber::new(2));
+        assert!(!one.is_evicted() && two.is_evicted());
         lanes.evict_all(UPLOAD);
-        assert!(one.is_evicted() && two.is_evicted());
+        assert!(one.is_evicted());
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub mod content;
 pub mod intake;
 /// The verbs of uploads.
 pub mod upload;
+/// Appends: bytes in order, through however many parts they reach.
+pub mod append;
 /// Whole files in one go.
 pub mod file;
 /// The verbs of the tree of entries.

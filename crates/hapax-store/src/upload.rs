@@ -324,18 +324,34 @@ impl Store {
         declared: Option<PartValue>,
     ) -> Result<PartIntake, StoreError> {
         self.admit()?;
+        self.open_run(upload, part, from, whole, declared)
+    }
+
+    /// Forgets what is held of a part.
+    pub(crate) fn clear_part(self: &Arc<Self>, upload: &Upload, part: PartNumber) -> Result<(), StoreError> {
+        let run = self.open_run(upload, part, Length::ZERO, PART, None)?;
+        self.commit(Intent::Store(Box::new(run.rows(span_of(part))))).map(drop)
+    }
+
+    fn open_run(
+        self: &Arc<Self>,
+        upload: &Upload,
+        part: PartNumber,
+        from: Length,
+        whole: Length,
+        declared: Option<PartValue>,
+    ) -> Result<PartIntake, StoreError> {
         let lane = LaneId::Part(part);
         let row = self.catalog().lane(upload.id, lane)?;
         let epoch = row.as_ref().map_or(0, |row| row.epoch) + 1;
         let open = row.and_then(|row| row.open);
         let held_whole = open.is_none() && matches!(self.held_part(upload, part)?, Held::Whole { .. });
         let held = if held_whole { whole } else { open.as_ref().map_or(Length::ZERO, |open| open.have) };
-        let (mut writer, fragments) = match open.filter(|_| !from.is_zero()) {
+        let (writer, fragments) = match open.filter(|_| !from.is_zero()) {
             Some(open) if open.part == part && open.have == from => self.resume_part(upload, lane, &open)?,
             None if from.is_zero() => (PartWriter::new(part), Vec::new()),
             _ => return Err(Refusal::Superseded.into()),
         };
-        writer.expect(&self.committer, whole.checked_sub(from).unwrap_or_default())?;
         let store = Arc::clone(self);
         let upload = upload.clone();
         Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held, held_whole })
@@ -415,12 +431,22 @@ impl PartIntake {
         self.writer.length()
     }
 
+    /// Says how many bytes this run brings, if that is known: see [`PartWriter::expect`].
+    pub fn expect(&mut self, length: Length) -> Result<(), StoreError> {
+        self.writer.expect(&self.store.committer, length)
+    }
+
+    /// Returns how many bytes the part still takes.
+    pub fn room(&self) -> Length {
+        self.whole.checked_sub(self.writer.length()).unwrap_or_default()
+    }
+
     /// Takes in bytes; hand over about 256 KiB at a time. Blocks for the disk now and then.
     ///
     /// # Errors
     /// [`StoreError::TooLong`] if the bytes pass the end of the part: then nothing was taken.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let room = self.whole.checked_sub(self.writer.length()).unwrap_or_default();
+        let room = self.room();
         if Length::of(bytes) > room {
             return Err(StoreError::TooLong { bytes: Length::of(bytes), room });
         }

@@ -42,7 +42,8 @@ pub async fn store_part(call: &mut Call<'_>, id: UploadId, part: PartNumber) -> 
     let begun = upload.clone();
     let run = call
         .store(move |store| {
-            let intake = store.begin_part(&begun, part, run.from, whole, run.value)?;
+            let mut intake = store.begin_part(&begun, part, run.from, whole, run.value)?;
+            intake.expect(run.length)?;
             let hasher = Hasher::new(declared.algorithms());
             Ok(Box::new(Run { intake, hasher, declared, length: run.length }))
         })

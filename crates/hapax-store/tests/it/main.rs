@@ -6,6 +6,7 @@ mod rig;
 mod script;
 mod world;
 
+mod appends;
 mod bounds;
 mod copies;
 mod faults;
