@@ -101,7 +101,7 @@ fn described(
     };
     let (space, path) = (place.space.id, place.path.clone());
     let (user, key) = (call.who()?.user, Some(create.key));
-    Ok(stored::CreateUpload { user, key, space, path, size, meta, precondition, declared })
+    Ok(stored::CreateUpload { user, key, space, path, size, meta, precondition, declared, notes: None })
 }
 
 /// `GET /api/v1/uploads/<id>?from=`.

@@ -230,7 +230,7 @@ pub struct Upload {
     pub key: Option<String>,
     /// The space of the target.
     pub space: SpaceId,
-    /// The target.
+    /// The target; of an upload that is done, where it went.
     pub path: EntryPath,
     /// The size, once known.
     pub size: Option<Length>,
@@ -240,6 +240,8 @@ pub struct Upload {
     pub precondition: Option<String>,
     /// The digests declared at creation, in the author's own encoding, sealed.
     pub digests: Option<Vec<u8>>,
+    /// What its author wants to find again, in the author's own encoding.
+    pub notes: Option<String>,
     /// Where it is in its life.
     pub state: State,
     /// Raised by whatever ends all lanes at once.
@@ -572,6 +574,8 @@ pub struct NewUpload {
     pub precondition: Option<String>,
     /// The digests declared.
     pub digests: Option<Vec<u8>>,
+    /// What the author wants to find again.
+    pub notes: Option<String>,
     /// The time now.
     pub now: Timestamp,
     /// When it ends if nothing arrives.

@@ -147,6 +147,7 @@ impl FileIntake {
                     meta: self.target.meta.clone(),
                     precondition: None,
                     declared: None,
+                    notes: None,
                 })?;
                 let full = PartIntake::adopt(&self.store, &upload, *writer);
                 (upload, full, None)

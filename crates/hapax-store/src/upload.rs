@@ -49,6 +49,8 @@ pub struct CreateUpload {
     pub precondition: Option<String>,
     /// The hash that the whole must have.
     pub declared: Option<FileHash>,
+    /// What the creator wants to find again, in its own encoding.
+    pub notes: Option<String>,
 }
 
 /// What is there of an upload.
@@ -157,6 +159,7 @@ impl Store {
             meta: new.meta,
             precondition: new.precondition,
             digests,
+            notes: new.notes,
             now: now.wall,
             expires: now.steady.after(self.settings.upload_idle),
             uploads_max: self.settings.uploads_max,

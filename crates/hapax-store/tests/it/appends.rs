@@ -25,6 +25,7 @@ fn create(world: &World, size: Option<usize>) -> Upload {
         meta: Meta::default(),
         precondition: None,
         declared: None,
+        notes: None,
     };
     world.store.create_upload(new).unwrap().0
 }

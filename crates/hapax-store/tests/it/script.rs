@@ -157,6 +157,7 @@ impl Actor<'_> {
             meta: Meta::default(),
             precondition: None,
             declared: None,
+            notes: None,
         };
         Ok(self.store.create_upload(new)?.0.id)
     }

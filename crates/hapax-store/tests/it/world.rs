@@ -77,6 +77,7 @@ impl World {
             meta: Meta::default(),
             precondition: None,
             declared: None,
+            notes: None,
         };
         self.store.create_upload(new).unwrap().0
     }

@@ -291,6 +291,7 @@ impl Author<'_> {
             meta: self.meta(),
             precondition: None,
             digests: Some(vec![1]),
+            notes: Some("kept".to_owned()),
             now: self.now,
             expires: self.now.after(std::time::Duration::from_secs(u64::from(self.number(4, 20)))),
             uploads_max: 3,

@@ -103,6 +103,7 @@ fn new_upload(number: u8, size: Option<Length>) -> NewUpload {
         meta: Meta::default(),
         precondition: None,
         digests: None,
+        notes: Some("kept".to_owned()),
         now: T0,
         expires: at(60_000),
         uploads_max: 9,

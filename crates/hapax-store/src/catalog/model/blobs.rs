@@ -32,6 +32,7 @@ impl Tables {
         if let Source::Upload { id, .. } = publish.source {
             let upload = &mut self.uploads.get_mut(&id).expect("just taken").upload;
             upload.size = Some(publish.size);
+            upload.path = publish.path.clone();
             upload.done = Some(Completion {
                 version,
                 replaced,

@@ -60,6 +60,7 @@ impl Tables {
             meta: new.meta.clone(),
             precondition: new.precondition.clone(),
             digests: new.digests.clone(),
+            notes: new.notes.clone(),
             state: State::Open,
             generation: 0,
             content,

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// One step per version, oldest first.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// Notes on the columns: times are milliseconds since the epoch; ids of uploads, objects and tokens' hashes are raw bytes.
 ///
@@ -87,6 +87,9 @@ CREATE TABLE lanes (
     PRIMARY KEY (upload, lane)
 ) WITHOUT ROWID;
 ";
+
+/// What the author of an upload wants to find again: how a dialect described it.
+const VERSION_2: &str = "ALTER TABLE uploads ADD COLUMN notes TEXT;";
 
 /// Brings a database to the newest schema. A database newer than this program is left alone.
 ///

@@ -20,7 +20,8 @@ const RESERVE_STEP: u64 = 64 << 20;
 
 const COLUMNS: &str = "u.id, u.user, u.key, u.space, u.path, u.size, u.mtime, u.executable, u.media_type, \
      u.precondition, u.digests, u.state, u.generation, u.content, c.version, c.covered, u.first_root, u.created, \
-     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity, c.prefix";
+     u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity, c.prefix, \
+     u.notes";
 const TABLES: &str = "uploads u LEFT JOIN contents c ON c.id = u.content";
 
 fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -44,6 +45,7 @@ fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
         meta: Meta { mtime: found.get(6)?, executable: found.get(7)?, media_type: found.get(8)? },
         precondition: found.get(9)?,
         digests: found.get(10)?,
+        notes: found.get(24)?,
         state: row::get_state(found, 11)?,
         generation: row::get_u32(found, 12)?,
         // An ended upload has given its content away; no content has the number 0.
@@ -152,8 +154,8 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
-             state, generation, content, reserved, created, expires)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15)",
+             state, generation, content, reserved, created, expires, notes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?16)",
     )?
     .execute(params![
         &new.id.0[..],
@@ -171,6 +173,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         row::length(reserved),
         row::time(new.now),
         row::time(new.expires),
+        new.notes,
     ])?;
     Ok(Outcome::Upload { id: new.id, created: true })
 }
@@ -326,7 +329,8 @@ pub(super) fn finish(
 ) -> rusqlite::Result<()> {
     close(db, id, State::Done, publish.now.steady)?;
     db.prepare_cached(
-        "UPDATE uploads SET size = ?2, done_version = ?3, done_replaced = ?4, done_fingerprint = ?5, done_identity = ?6
+        "UPDATE uploads SET size = ?2, done_version = ?3, done_replaced = ?4, done_fingerprint = ?5, done_identity = ?6,
+             path = ?7
          WHERE id = ?1",
     )?
     .execute(params![
@@ -335,7 +339,8 @@ pub(super) fn finish(
         row::int(version),
         replaced,
         &publish.fingerprint.0[..],
-        publish.identity
+        publish.identity,
+        publish.path.to_string()
     ])?;
     Ok(())
 }
