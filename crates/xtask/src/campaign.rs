@@ -61,9 +61,24 @@ pub(crate) struct Args {
     /// Run only this kind; may be repeated
     #[arg(long, value_enum)]
     only: Vec<Kind>,
+    /// Kill and cut so often [default: 20, in the long form 200]
+    #[arg(long, value_name = "N")]
+    strikes: Option<u32>,
+    /// Move files of about this size, such as 2GiB [default: 64 to 96 MiB, in the long form 2 GiB]
+    #[arg(long, value_parser = plan::parse_size)]
+    size: Option<u64>,
     /// Run this program instead of building one
     #[arg(long, value_name = "FILE")]
     hapax: Option<PathBuf>,
+}
+
+impl Args {
+    /// Returns how much of everything is asked for.
+    fn scale(&self) -> Scale {
+        let scale = if self.full { Scale::FULL } else { Scale::SHORT };
+        let scale = self.size.map_or(scale.clone(), |size| scale.with_size(size));
+        self.strikes.map_or(scale.clone(), |strikes| scale.with_strikes(strikes))
+    }
 }
 
 /// A kind of trouble.
@@ -126,6 +141,7 @@ struct Field {
     hapax: PathBuf,
     hashing: Hashing,
     scale: Scale,
+    full: bool,
     seed: u64,
 }
 
@@ -168,8 +184,9 @@ impl Field {
         let clock =
             || SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs()).unwrap_or_default();
         let seed = args.seed.unwrap_or_else(clock);
-        let scale = if args.full { Scale::FULL } else { Scale::SHORT };
-        let profile = if args.full { Profile::Bench } else { Profile::Dev };
+        let scale = args.scale();
+        // Large files are moved by what is fast enough for them.
+        let profile = if scale.size_max > Scale::SHORT.size_max { Profile::Bench } else { Profile::Dev };
         let hapax = match &args.hapax {
             Some(hapax) => hapax.canonicalize().context("the program that was named is not there")?,
             None => build::hapax(root, profile)?,
@@ -179,13 +196,15 @@ impl Field {
         let folder = tempfile::Builder::new().prefix("campaign-").tempdir_in(target)?.keep();
         let hashing = Hashing::find(root)?;
         println!(
-            "campaign: seed {seed} (--seed {seed} makes the same choices), {} form, files of {} to {} MiB, hashed by {}",
+            "campaign: seed {seed} (--seed {seed} makes the same choices), {} form, {} strikes of a kind, files of {} to \
+             {} MiB, hashed by {}",
             if args.full { "full" } else { "short" },
+            scale.strikes,
             scale.size_min / MIB,
             scale.size_max / MIB,
             hashing.name,
         );
-        Ok(Self { root: root.to_owned(), folder, hapax, hashing, scale, seed })
+        Ok(Self { root: root.to_owned(), folder, hapax, hashing, scale, full: args.full, seed })
     }
 
     /// Makes the world of a kind, with its data where it is told.
@@ -244,7 +263,7 @@ impl Field {
 
     /// Power cuts need a disk that forgets: the store's tests have one.
     fn power_cut(&self, tally: &mut Tally) -> anyhow::Result<()> {
-        if self.scale != Scale::FULL {
+        if !self.full {
             tally.not_run =
                 Some("the store's own tests cut the power; --full runs their long form".to_owned());
             return Ok(());

@@ -127,7 +127,7 @@ pub(crate) fn run_disk(
             }
         }
         finish(world, &words, &remote, &source, tally)?;
-        make_room(&world.client, &remote, tally)?;
+        world.forget(&remote, tally)?;
     }
     if tally.strikes < scale.events {
         tally.violation(format!(
@@ -166,17 +166,6 @@ fn finish(
         let got = world.see(world.client.account, remote)?;
         if got != wanted {
             tally.violation(format!("{remote} has {got:?}, not {wanted:?}"));
-        }
-    }
-    Ok(())
-}
-
-/// Removes a file for good, so that the next run has the room of the first.
-fn make_room(client: &Client, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
-    for words in [vec!["rm", &format!(":{remote}")], vec!["admin", "sweep", "--now"]] {
-        let end = client.run(&words)?.end;
-        if end != End::Exit(0) {
-            tally.violation(format!("`{}` ended with {end:?}", words.join(" ")));
         }
     }
     Ok(())

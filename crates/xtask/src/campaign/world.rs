@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) hashing: Hashing,
     site: Site,
     server: Server,
+    /// The remote file that was put last.
+    newest: Option<String>,
 }
 
 /// What may be seen under a remote name.
@@ -67,7 +69,15 @@ impl World {
             account: ADMIN,
             patience,
         };
-        Ok(Self { folder: folder.to_owned(), link, client, hashing: hashing.clone(), site, server })
+        Ok(Self {
+            folder: folder.to_owned(),
+            link,
+            client,
+            hashing: hashing.clone(),
+            site,
+            server,
+            newest: None,
+        })
     }
 
     /// Kills the server.
@@ -149,6 +159,26 @@ impl World {
         }
         tally.violation(format!("`{}` stays temporary: {}", words.join(" "), self.last_words()));
         Ok(false)
+    }
+
+    /// Keeps a remote file for the check at the end, and forgets the one before: a long run needs the room of two
+    /// files, not of all.
+    pub(crate) fn keep_newest(&mut self, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
+        match self.newest.replace(remote.to_owned()) {
+            Some(older) => self.forget(&older, tally),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a remote file and gives its bytes back.
+    pub(crate) fn forget(&self, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
+        for words in [vec!["rm", &format!(":{remote}")], vec!["admin", "sweep", "--now"]] {
+            let end = self.client.run(&words)?.end;
+            if end != End::Exit(0) {
+                tally.violation(format!("`{}` ended with {end:?}: {}", words.join(" "), self.last_words()));
+            }
+        }
+        Ok(())
     }
 
     /// Returns what client and server said last.
