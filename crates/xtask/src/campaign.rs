@@ -33,6 +33,9 @@ mod races;
 /// Disks and quotas that are full.
 mod full;
 
+/// What server and client hold in memory.
+mod memory;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -110,6 +113,8 @@ enum Kind {
     DiskFull,
     /// The account has no room
     Quota,
+    /// One large file and a crowd of uploads, under a limit of memory
+    Memory,
     /// Power cuts, simulated in the tests of the store
     PowerCut,
 }
@@ -129,6 +134,7 @@ impl Kind {
             Self::GetReplaced => "replacements",
             Self::Race => "races",
             Self::DiskFull | Self::Quota => "refusals",
+            Self::Memory => "peaks",
             Self::PowerCut => "test runs",
         }
     }
@@ -242,6 +248,7 @@ impl Field {
             Kind::EditDuring => quiet(tally, edits::run_during),
             Kind::Race => quiet(tally, races::run),
             Kind::Quota => quiet(tally, full::run_quota),
+            Kind::Memory => quiet(tally, memory::run),
             Kind::DiskFull => self.disk_full(tally),
             Kind::PowerCut => self.power_cut(tally),
         }

@@ -16,6 +16,7 @@ use crate::rig::bytes::{MIB, write_file};
 use crate::rig::client::Client;
 use crate::rig::curl::Got;
 use crate::rig::dice::Dice;
+use crate::rig::leftovers::{Holding, Leftover};
 use crate::rig::process::End;
 use crate::rig::server::{ADMIN, Account};
 
@@ -32,21 +33,25 @@ const SAVER: Account = Account { name: "saver", password: "a penny saved is a pe
 #[derive(Debug)]
 pub(crate) struct SmallDisk {
     path: PathBuf,
+    _mount: Holding,
 }
 
 impl SmallDisk {
     /// Mounts it; this needs the right to mount.
     pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
         std::fs::create_dir_all(path)?;
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "hapax-campaign"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .output()
-            .context("there is no `mount`")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "a small disk cannot be mounted: {}", said.trim());
-        Ok(Self { path: path.to_owned() })
+        let mount = Holding::make(Leftover::Mount(path.to_owned()), || {
+            let output = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "hapax-campaign"])
+                .arg(path)
+                .stdin(Stdio::null())
+                .output()
+                .context("there is no `mount`")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "a small disk cannot be mounted: {}", said.trim());
+            Ok(())
+        })?;
+        Ok(Self { path: path.to_owned(), _mount: mount })
     }
 
     /// Returns where it is mounted.
@@ -74,13 +79,6 @@ impl SmallDisk {
 
     fn filler(&self) -> PathBuf {
         self.path.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a server that was just killed may still hold a file. An error leaves an empty mount behind.
-        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) struct Scale {
     pub(crate) events: u32,
     /// The size of the disk that gets full: the server's reserve, and room for two files.
     pub(crate) disk: u64,
+    /// The size of the file by which memory is measured, and of each of a crowd.
+    pub(crate) memory: u64,
+    pub(crate) crowd: u64,
     /// How long one command may take before it counts as hanging.
     pub(crate) patience: Duration,
 }
@@ -31,6 +34,8 @@ impl Scale {
         strikes: 20,
         events: 5,
         disk: 1_024 * MIB,
+        memory: 256 * MIB,
+        crowd: 4 * MIB,
         patience: Duration::from_mins(2),
     };
     /// What a release is measured by.
@@ -40,6 +45,8 @@ impl Scale {
         strikes: 200,
         events: 100,
         disk: 6_144 * MIB,
+        memory: 2_048 * MIB,
+        crowd: 32 * MIB,
         patience: Duration::from_mins(30),
     };
 
@@ -49,6 +56,7 @@ impl Scale {
             size_min: size.saturating_sub(PART).max(1),
             size_max: size,
             disk: RESERVE + size * 5 / 2,
+            memory: size,
             patience: self.patience.max(Duration::from_secs(120 + size / CRAWL)),
             ..self
         }

@@ -1,6 +1,7 @@
 //! A server, a link and a client in a folder of their own, and the questions that are asked of them from outside.
 //! Owns their lives: closing it checks the store and stops the server.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::rig::digest::{Digest, Hashing};
 use crate::rig::link::Link;
 use crate::rig::process::{End, Process};
 use crate::rig::server::{ADMIN, Account, Server, Site, tail};
+use crate::rig::usage::peak_memory;
 
 /// The code of a command that may simply be run again.
 pub(crate) const TEMPORARY: i32 = 5;
@@ -59,7 +61,12 @@ impl World {
         hashing: &Hashing,
         patience: Duration,
     ) -> anyhow::Result<Self> {
-        let site = Site { hapax: hapax.to_owned(), data: data.to_owned(), log: folder.join("server.log") };
+        let site = Site {
+            hapax: hapax.to_owned(),
+            data: data.to_owned(),
+            log: folder.join("server.log"),
+            around: Vec::new(),
+        };
         let server = Server::start(&site)?;
         let link = Link::open(server.address())?;
         let client = Client {
@@ -68,6 +75,7 @@ impl World {
             url: format!("http://{}", link.address()),
             account: ADMIN,
             patience,
+            around: Vec::new(),
         };
         Ok(Self {
             folder: folder.to_owned(),
@@ -92,6 +100,23 @@ impl World {
         Ok(())
     }
 
+    /// Kills the server and starts it again behind the same link, run by these words.
+    pub(crate) fn restart_server_by(&mut self, around: Vec<OsString>) -> anyhow::Result<()> {
+        self.server.kill()?;
+        self.site.around = around;
+        self.restart_server()
+    }
+
+    /// Returns the most memory that the server ever held since its start, in bytes.
+    pub(crate) fn server_peak(&self) -> u64 {
+        peak_memory(self.server.id())
+    }
+
+    /// Returns the URL of a path, past the link.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+
     /// Gets a remote file past the link, as another program sees it.
     pub(crate) fn see(&self, account: Account, path: &str) -> anyhow::Result<Got> {
         curl::get_file(self.server.address(), account, path, &self.hashing)
@@ -99,7 +124,7 @@ impl World {
 
     /// Puts a local file with curl, past the link.
     pub(crate) fn place(&self, local: &Path, path: &str) -> anyhow::Result<()> {
-        let url = format!("http://{}/files{path}", self.server.address());
+        let url = self.url(&format!("/files{path}"));
         ensure!(curl::put_file(&url, ADMIN, local)?, "curl could not put {path}: {}", tail(&self.site.log));
         Ok(())
     }
