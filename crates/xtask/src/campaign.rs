@@ -30,8 +30,14 @@ mod replaced;
 /// Two puts of one file.
 mod races;
 
-/// Disks and quotas that are full.
+/// A small disk that can be filled.
+mod disk;
+
+/// The server's disk, or an account's quota, that is full.
 mod full;
+
+/// The client's disk that is full.
+mod full_target;
 
 /// What server and client hold in memory.
 mod memory;
@@ -48,6 +54,7 @@ use crate::rig::bytes::MIB;
 use crate::rig::dice::Dice;
 use crate::rig::digest::Hashing;
 use crate::rig::table::Table;
+use disk::SmallDisk;
 use plan::{Direction, Scale, Victim};
 use tally::Tally;
 use world::World;
@@ -111,6 +118,8 @@ enum Kind {
     Race,
     /// The server's disk fills while a client puts
     DiskFull,
+    /// The client's disk fills while it gets
+    GetDiskFull,
     /// The account has no room
     Quota,
     /// One large file and a crowd of uploads, under a limit of memory
@@ -133,7 +142,7 @@ impl Kind {
             Self::EditBetween | Self::EditDuring => "edits",
             Self::GetReplaced => "replacements",
             Self::Race => "races",
-            Self::DiskFull | Self::Quota => "refusals",
+            Self::DiskFull | Self::GetDiskFull | Self::Quota => "refusals",
             Self::Memory => "peaks",
             Self::PowerCut => "test runs",
         }
@@ -249,23 +258,35 @@ impl Field {
             Kind::Race => quiet(tally, races::run),
             Kind::Quota => quiet(tally, full::run_quota),
             Kind::Memory => quiet(tally, memory::run),
-            Kind::DiskFull => self.disk_full(tally),
+            Kind::DiskFull => self.on_small_disk(tally, |disk, tally| {
+                let mut dice = Dice::new(self.seed, &kind.name());
+                let mut world = self.world(kind, Some(&disk.path().join("data")))?;
+                full::run_disk(&mut world, disk, &self.scale, &mut dice, tally)?;
+                world.close(tally)
+            }),
+            Kind::GetDiskFull => self.on_small_disk(tally, |disk, tally| {
+                let mut dice = Dice::new(self.seed, &kind.name());
+                let mut world = self.world(kind, None)?;
+                full_target::run(&mut world, disk, &self.scale, &mut dice, tally)?;
+                world.close(tally)
+            }),
             Kind::PowerCut => self.power_cut(tally),
         }
     }
 
-    fn disk_full(&self, tally: &mut Tally) -> anyhow::Result<()> {
-        let disk = match full::SmallDisk::mount(&self.folder.join("small-disk"), self.scale.disk) {
-            Ok(disk) => disk,
+    /// Runs a kind with a small disk, if one can be made.
+    fn on_small_disk(
+        &self,
+        tally: &mut Tally,
+        body: impl FnOnce(&SmallDisk, &mut Tally) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match SmallDisk::mount(&self.folder.join("small-disk"), self.scale.disk) {
+            Ok(disk) => body(&disk, tally),
             Err(error) => {
                 tally.not_run = Some(format!("{error:#}"));
-                return Ok(());
+                Ok(())
             }
-        };
-        let mut dice = Dice::new(self.seed, &Kind::DiskFull.name());
-        let mut world = self.world(Kind::DiskFull, Some(&disk.path().join("data")))?;
-        full::run_disk(&mut world, &disk, &self.scale, &mut dice, tally)?;
-        world.close(tally)
+        }
     }
 
     /// Power cuts need a disk that forgets: the store's tests have one.
