@@ -30,8 +30,17 @@ mod replaced;
 /// Two puts of one file.
 mod races;
 
-/// Disks and quotas that are full.
+/// A small disk that can be filled.
+mod disk;
+
+/// The server's disk, or an account's quota, that is full.
 mod full;
+
+/// The client's disk that is full.
+mod full_target;
+
+/// What server and client hold in memory.
+mod memory;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -45,6 +54,7 @@ use crate::rig::bytes::MIB;
 use crate::rig::dice::Dice;
 use crate::rig::digest::Hashing;
 use crate::rig::table::Table;
+use disk::SmallDisk;
 use plan::{Direction, Scale, Victim};
 use tally::Tally;
 use world::World;
@@ -61,9 +71,24 @@ pub(crate) struct Args {
     /// Run only this kind; may be repeated
     #[arg(long, value_enum)]
     only: Vec<Kind>,
+    /// Kill and cut so often [default: 20, in the long form 200]
+    #[arg(long, value_name = "N")]
+    strikes: Option<u32>,
+    /// Move files of about this size, such as 2GiB [default: 64 to 96 MiB, in the long form 2 GiB]
+    #[arg(long, value_parser = plan::parse_size)]
+    size: Option<u64>,
     /// Run this program instead of building one
     #[arg(long, value_name = "FILE")]
     hapax: Option<PathBuf>,
+}
+
+impl Args {
+    /// Returns how much of everything is asked for.
+    fn scale(&self) -> Scale {
+        let scale = if self.full { Scale::FULL } else { Scale::SHORT };
+        let scale = self.size.map_or(scale.clone(), |size| scale.with_size(size));
+        self.strikes.map_or(scale.clone(), |strikes| scale.with_strikes(strikes))
+    }
 }
 
 /// A kind of trouble.
@@ -93,8 +118,12 @@ enum Kind {
     Race,
     /// The server's disk fills while a client puts
     DiskFull,
+    /// The client's disk fills while it gets
+    GetDiskFull,
     /// The account has no room
     Quota,
+    /// One large file and a crowd of uploads, under a limit of memory
+    Memory,
     /// Power cuts, simulated in the tests of the store
     PowerCut,
 }
@@ -113,7 +142,8 @@ impl Kind {
             Self::EditBetween | Self::EditDuring => "edits",
             Self::GetReplaced => "replacements",
             Self::Race => "races",
-            Self::DiskFull | Self::Quota => "refusals",
+            Self::DiskFull | Self::GetDiskFull | Self::Quota => "refusals",
+            Self::Memory => "peaks",
             Self::PowerCut => "test runs",
         }
     }
@@ -126,6 +156,7 @@ struct Field {
     hapax: PathBuf,
     hashing: Hashing,
     scale: Scale,
+    full: bool,
     seed: u64,
 }
 
@@ -168,8 +199,9 @@ impl Field {
         let clock =
             || SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs()).unwrap_or_default();
         let seed = args.seed.unwrap_or_else(clock);
-        let scale = if args.full { Scale::FULL } else { Scale::SHORT };
-        let profile = if args.full { Profile::Bench } else { Profile::Dev };
+        let scale = args.scale();
+        // Large files are moved by what is fast enough for them.
+        let profile = if scale.size_max > Scale::SHORT.size_max { Profile::Bench } else { Profile::Dev };
         let hapax = match &args.hapax {
             Some(hapax) => hapax.canonicalize().context("the program that was named is not there")?,
             None => build::hapax(root, profile)?,
@@ -179,13 +211,15 @@ impl Field {
         let folder = tempfile::Builder::new().prefix("campaign-").tempdir_in(target)?.keep();
         let hashing = Hashing::find(root)?;
         println!(
-            "campaign: seed {seed} (--seed {seed} makes the same choices), {} form, files of {} to {} MiB, hashed by {}",
+            "campaign: seed {seed} (--seed {seed} makes the same choices), {} form, {} strikes of a kind, files of {} to \
+             {} MiB, hashed by {}",
             if args.full { "full" } else { "short" },
+            scale.strikes,
             scale.size_min / MIB,
             scale.size_max / MIB,
             hashing.name,
         );
-        Ok(Self { root: root.to_owned(), folder, hapax, hashing, scale, seed })
+        Ok(Self { root: root.to_owned(), folder, hapax, hashing, scale, full: args.full, seed })
     }
 
     /// Makes the world of a kind, with its data where it is told.
@@ -223,28 +257,41 @@ impl Field {
             Kind::EditDuring => quiet(tally, edits::run_during),
             Kind::Race => quiet(tally, races::run),
             Kind::Quota => quiet(tally, full::run_quota),
-            Kind::DiskFull => self.disk_full(tally),
+            Kind::Memory => quiet(tally, memory::run),
+            Kind::DiskFull => self.on_small_disk(tally, |disk, tally| {
+                let mut dice = Dice::new(self.seed, &kind.name());
+                let mut world = self.world(kind, Some(&disk.path().join("data")))?;
+                full::run_disk(&mut world, disk, &self.scale, &mut dice, tally)?;
+                world.close(tally)
+            }),
+            Kind::GetDiskFull => self.on_small_disk(tally, |disk, tally| {
+                let mut dice = Dice::new(self.seed, &kind.name());
+                let mut world = self.world(kind, None)?;
+                full_target::run(&mut world, disk, &self.scale, &mut dice, tally)?;
+                world.close(tally)
+            }),
             Kind::PowerCut => self.power_cut(tally),
         }
     }
 
-    fn disk_full(&self, tally: &mut Tally) -> anyhow::Result<()> {
-        let disk = match full::SmallDisk::mount(&self.folder.join("small-disk"), self.scale.disk) {
-            Ok(disk) => disk,
+    /// Runs a kind with a small disk, if one can be made.
+    fn on_small_disk(
+        &self,
+        tally: &mut Tally,
+        body: impl FnOnce(&SmallDisk, &mut Tally) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match SmallDisk::mount(&self.folder.join("small-disk"), self.scale.disk) {
+            Ok(disk) => body(&disk, tally),
             Err(error) => {
                 tally.not_run = Some(format!("{error:#}"));
-                return Ok(());
+                Ok(())
             }
-        };
-        let mut dice = Dice::new(self.seed, &Kind::DiskFull.name());
-        let mut world = self.world(Kind::DiskFull, Some(&disk.path().join("data")))?;
-        full::run_disk(&mut world, &disk, &self.scale, &mut dice, tally)?;
-        world.close(tally)
+        }
     }
 
     /// Power cuts need a disk that forgets: the store's tests have one.
     fn power_cut(&self, tally: &mut Tally) -> anyhow::Result<()> {
-        if self.scale != Scale::FULL {
+        if !self.full {
             tally.not_run =
                 Some("the store's own tests cut the power; --full runs their long form".to_owned());
             return Ok(());

@@ -65,6 +65,9 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     let command = Command::parse();
     let root = workspace::root()?;
+    if matches!(command, Command::Campaign(_) | Command::Bench(_)) {
+        rig::leftovers::end_with_signals()?;
+    }
     match command {
         Command::Ci => ci::run(&root),
         Command::Tidy => tidy::run(&root),

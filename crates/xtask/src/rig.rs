@@ -18,6 +18,12 @@ pub(crate) mod digest;
 /// The line between client and server.
 pub(crate) mod link;
 
+/// What must not outlive this program.
+pub(crate) mod leftovers;
+
+/// Limits of memory.
+pub(crate) mod limit;
+
 /// A child process with a deadline.
 pub(crate) mod process;
 

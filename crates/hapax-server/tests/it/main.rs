@@ -29,6 +29,9 @@ mod files;
 /// The native dialect of uploads.
 mod uploads;
 
+/// Many small appends to one upload.
+mod appends;
+
 /// Folders, listings, moves.
 mod entries;
 

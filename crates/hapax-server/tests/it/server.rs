@@ -1,6 +1,7 @@
 //! A server of a test: a real store in a directory of its own, a free port of 127.0.0.1, and three accounts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hapax_server::app::App;
@@ -76,9 +77,14 @@ impl Running {
         Self::serve(self.config, self.store, self.users, self.dir).await
     }
 
+    /// Returns the data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Returns how many bytes of objects lie in the data directory, finished or not.
     pub(crate) fn bytes_of_objects(&self) -> u64 {
-        let dirs = std::fs::read_dir(self.dir.path().join("data/objects")).unwrap();
+        let dirs = std::fs::read_dir(self.data().join("objects")).unwrap();
         let objects = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
         objects.map(|object| object.unwrap().metadata().unwrap().len()).sum()
     }

@@ -92,7 +92,8 @@ impl Subject {
         match who {
             Who::Hapax => {
                 let log = bench.folder.join("server.log");
-                let server = Server::start(&Site { hapax: bench.hapax.clone(), data, log })?;
+                let server =
+                    Server::start(&Site { hapax: bench.hapax.clone(), data, log, around: Vec::new() })?;
                 let address = server.address();
                 Ok(Self { running: Running::Ours(server), address, prefix: "/files/" })
             }

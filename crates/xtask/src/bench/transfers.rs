@@ -40,7 +40,7 @@ pub(crate) fn fresh_client(bench: &Bench, url: &str) -> anyhow::Result<Client> {
         std::fs::remove_dir_all(&home)?;
     }
     let (hapax, url) = (bench.hapax.clone(), url.to_owned());
-    let client = Client { hapax, home, url, account: ADMIN, patience: bench.patience };
+    let client = Client { hapax, home, url, account: ADMIN, patience: bench.patience, around: Vec::new() };
     let listed = client.run(["ls", ":/"])?;
     anyhow::ensure!(listed.end == End::Exit(0), "a new client cannot list: {:?}", listed.end);
     Ok(client)

@@ -93,6 +93,7 @@ pub(crate) fn run_between(
             continue;
         }
         check_equal(world, &source, &remote, tally)?;
+        world.keep_newest(&remote, tally)?;
         if !interrupted {
             continue;
         }
@@ -147,6 +148,7 @@ pub(crate) fn run_during(
         }
         if world.insist(&words, tally)? {
             check_equal(world, &source, &remote, tally)?;
+            world.keep_newest(&remote, tally)?;
         }
     }
     Ok(())

@@ -1,14 +1,12 @@
 //! Disks and quotas that are full: the put waits or ends with exit code 9, everything else goes on, and with room
-//! the same command finishes. Owns the small disk (a `tmpfs`: no loop device, no file system image).
+//! the same command finishes. Owns what is demanded meanwhile; the disk itself is `disk`'s.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
+use super::disk::SmallDisk;
 use super::plan::{At, Direction, Plan, Scale};
 use super::tally::{Tally, mebibytes};
 use super::world::{TEMPORARY, World};
@@ -19,70 +17,14 @@ use crate::rig::dice::Dice;
 use crate::rig::process::End;
 use crate::rig::server::{ADMIN, Account};
 
-/// The code of a put that finds no room.
-const NO_SPACE: i32 = 9;
+/// The code of a command that finds no room.
+pub(crate) const NO_SPACE: i32 = 9;
 
 /// How long every piece waits on the line: long enough that a disk can be filled meanwhile.
 const SLOW: Duration = Duration::from_millis(5);
 
 /// The account with a quota.
 const SAVER: Account = Account { name: "saver", password: "a penny saved is a penny" };
-
-/// A file system of a known size. Dropping it unmounts it.
-#[derive(Debug)]
-pub(crate) struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts it; this needs the right to mount.
-    pub(crate) fn mount(path: &Path, size: u64) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(path)?;
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "hapax-campaign"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .output()
-            .context("there is no `mount`")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "a small disk cannot be mounted: {}", said.trim());
-        Ok(Self { path: path.to_owned() })
-    }
-
-    /// Returns where it is mounted.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) -> anyhow::Result<()> {
-        let mut file = File::create(self.filler())?;
-        let zeros = vec![0; usize::try_from(MIB)?];
-        loop {
-            match file.write_all(&zeros) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
-                Err(error) => return Err(error).context("the small disk cannot be filled"),
-            }
-        }
-    }
-
-    /// Gives it back.
-    fn clear(&self) -> io::Result<()> {
-        std::fs::remove_file(self.filler())
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a server that was just killed may still hold a file. An error leaves an empty mount behind.
-        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
-    }
-}
 
 /// Fills the server's disk while a client puts.
 pub(crate) fn run_disk(
@@ -127,7 +69,7 @@ pub(crate) fn run_disk(
             }
         }
         finish(world, &words, &remote, &source, tally)?;
-        make_room(&world.client, &remote, tally)?;
+        world.forget(&remote, tally)?;
     }
     if tally.strikes < scale.events {
         tally.violation(format!(
@@ -166,17 +108,6 @@ fn finish(
         let got = world.see(world.client.account, remote)?;
         if got != wanted {
             tally.violation(format!("{remote} has {got:?}, not {wanted:?}"));
-        }
-    }
-    Ok(())
-}
-
-/// Removes a file for good, so that the next run has the room of the first.
-fn make_room(client: &Client, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
-    for words in [vec!["rm", &format!(":{remote}")], vec!["admin", "sweep", "--now"]] {
-        let end = client.run(&words)?.end;
-        if end != End::Exit(0) {
-            tally.violation(format!("`{}` ended with {end:?}", words.join(" ")));
         }
     }
     Ok(())

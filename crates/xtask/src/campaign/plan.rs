@@ -19,6 +19,9 @@ pub(crate) struct Scale {
     pub(crate) events: u32,
     /// The size of the disk that gets full: the server's reserve, and room for two files.
     pub(crate) disk: u64,
+    /// The size of the file by which memory is measured, and of each of a crowd.
+    pub(crate) memory: u64,
+    pub(crate) crowd: u64,
     /// How long one command may take before it counts as hanging.
     pub(crate) patience: Duration,
 }
@@ -31,6 +34,8 @@ impl Scale {
         strikes: 20,
         events: 5,
         disk: 1_024 * MIB,
+        memory: 256 * MIB,
+        crowd: 4 * MIB,
         patience: Duration::from_mins(2),
     };
     /// What a release is measured by.
@@ -40,8 +45,46 @@ impl Scale {
         strikes: 200,
         events: 100,
         disk: 6_144 * MIB,
+        memory: 2_048 * MIB,
+        crowd: 32 * MIB,
         patience: Duration::from_mins(30),
     };
+
+    /// Returns the scale with files of another size, and with disk and patience for them.
+    pub(crate) fn with_size(self, size: u64) -> Self {
+        Self {
+            size_min: size.saturating_sub(PART).max(1),
+            size_max: size,
+            disk: RESERVE + size * 5 / 2,
+            memory: size,
+            patience: self.patience.max(Duration::from_secs(120 + size / CRAWL)),
+            ..self
+        }
+    }
+
+    /// Returns the scale with so many strikes of each kind that kills or cuts.
+    pub(crate) fn with_strikes(self, strikes: u32) -> Self {
+        Self { strikes, ..self }
+    }
+}
+
+/// What a server keeps free on its disk, with something to spare.
+const RESERVE: u64 = 1_024 * MIB;
+/// So many bytes a second any transfer makes that does not hang, also on a slow line and a busy machine.
+const CRAWL: u64 = 2 * MIB;
+
+/// Reads a size: a number of bytes, or of `KiB`, `MiB` or `GiB`.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let factor = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => MIB,
+        "GiB" => MIB << 10,
+        unit => return Err(format!("{unit:?} is no unit; there are KiB, MiB and GiB")),
+    };
+    let number = digits.parse::<u64>().map_err(|error| format!("{digits:?}: {error}"))?;
+    number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(|| "no size of a file".to_owned())
 }
 
 /// Which way a transfer goes.
@@ -155,6 +198,31 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_read_with_its_unit() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<u64>) {
+            assert_eq!(parse_size(text).ok(), expected, "{text}");
+        }
+        check("7", Some(7));
+        check("64KiB", Some(64 << 10));
+        check("96MiB", Some(96 * MIB));
+        check("2GiB", Some(2_048 * MIB));
+        check("0", None);
+        check("2GB", None);
+        check("GiB", None);
+        check("99999999999GiB", None);
+    }
+
+    #[test]
+    fn another_size_takes_its_disk_and_its_time_along() {
+        let scale = Scale::SHORT.with_size(2_048 * MIB).with_strikes(7);
+        let full = Scale::FULL;
+        assert_eq!((scale.size_min, scale.size_max), (full.size_min, full.size_max));
+        assert_eq!((scale.disk, scale.strikes), (full.disk, 7));
+        assert!(scale.patience > Scale::SHORT.patience);
+    }
 
     #[test]
     fn a_seed_is_a_plan() {

@@ -62,6 +62,7 @@ pub(crate) fn run(
         // Two who do not know of each other may both send all of it.
         let allowed = 2 * plan.allowance(1);
         tally.bytes(Carried { needed: plan.size, seen: carried, allowed });
+        world.keep_newest(&remote, tally)?;
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ pub(crate) fn run(
             tally.violation(format!("what was got is {got}, neither of {versions:?}"));
         }
         std::fs::remove_file(&target)?;
+        world.keep_newest(&remote, tally)?;
     }
     Ok(())
 }

@@ -59,6 +59,9 @@ pub(crate) fn run(
         }
         let run = Run::prepare(world, plan, direction, victim, tally)?;
         run.go(tally)?;
+        if direction == Direction::Put && tally.violations.is_empty() {
+            world.keep_newest(&format!("/put-{}", tally.runs), tally)?;
+        }
     }
     if tally.strikes < scale.strikes && tally.violations.is_empty() {
         tally.violation(format!("only {} of {} strikes found their moment", tally.strikes, scale.strikes));

@@ -1,6 +1,7 @@
 //! A server, a link and a client in a folder of their own, and the questions that are asked of them from outside.
 //! Owns their lives: closing it checks the store and stops the server.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::rig::digest::{Digest, Hashing};
 use crate::rig::link::Link;
 use crate::rig::process::{End, Process};
 use crate::rig::server::{ADMIN, Account, Server, Site, tail};
+use crate::rig::usage::peak_memory;
 
 /// The code of a command that may simply be run again.
 pub(crate) const TEMPORARY: i32 = 5;
@@ -26,6 +28,8 @@ pub(crate) struct World {
     pub(crate) hashing: Hashing,
     site: Site,
     server: Server,
+    /// The remote file that was put last.
+    newest: Option<String>,
 }
 
 /// What may be seen under a remote name.
@@ -57,7 +61,12 @@ impl World {
         hashing: &Hashing,
         patience: Duration,
     ) -> anyhow::Result<Self> {
-        let site = Site { hapax: hapax.to_owned(), data: data.to_owned(), log: folder.join("server.log") };
+        let site = Site {
+            hapax: hapax.to_owned(),
+            data: data.to_owned(),
+            log: folder.join("server.log"),
+            around: Vec::new(),
+        };
         let server = Server::start(&site)?;
         let link = Link::open(server.address())?;
         let client = Client {
@@ -66,8 +75,17 @@ impl World {
             url: format!("http://{}", link.address()),
             account: ADMIN,
             patience,
+            around: Vec::new(),
         };
-        Ok(Self { folder: folder.to_owned(), link, client, hashing: hashing.clone(), site, server })
+        Ok(Self {
+            folder: folder.to_owned(),
+            link,
+            client,
+            hashing: hashing.clone(),
+            site,
+            server,
+            newest: None,
+        })
     }
 
     /// Kills the server.
@@ -82,6 +100,23 @@ impl World {
         Ok(())
     }
 
+    /// Kills the server and starts it again behind the same link, run by these words.
+    pub(crate) fn restart_server_by(&mut self, around: Vec<OsString>) -> anyhow::Result<()> {
+        self.server.kill()?;
+        self.site.around = around;
+        self.restart_server()
+    }
+
+    /// Returns the most memory that the server ever held since its start, in bytes.
+    pub(crate) fn server_peak(&self) -> u64 {
+        peak_memory(self.server.id())
+    }
+
+    /// Returns the URL of a path, past the link.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+
     /// Gets a remote file past the link, as another program sees it.
     pub(crate) fn see(&self, account: Account, path: &str) -> anyhow::Result<Got> {
         curl::get_file(self.server.address(), account, path, &self.hashing)
@@ -89,7 +124,7 @@ impl World {
 
     /// Puts a local file with curl, past the link.
     pub(crate) fn place(&self, local: &Path, path: &str) -> anyhow::Result<()> {
-        let url = format!("http://{}/files{path}", self.server.address());
+        let url = self.url(&format!("/files{path}"));
         ensure!(curl::put_file(&url, ADMIN, local)?, "curl could not put {path}: {}", tail(&self.site.log));
         Ok(())
     }
@@ -149,6 +184,26 @@ impl World {
         }
         tally.violation(format!("`{}` stays temporary: {}", words.join(" "), self.last_words()));
         Ok(false)
+    }
+
+    /// Keeps a remote file for the check at the end, and forgets the one before: a long run needs the room of two
+    /// files, not of all.
+    pub(crate) fn keep_newest(&mut self, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
+        match self.newest.replace(remote.to_owned()) {
+            Some(older) => self.forget(&older, tally),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes a remote file and gives its bytes back.
+    pub(crate) fn forget(&self, remote: &str, tally: &mut Tally) -> anyhow::Result<()> {
+        for words in [vec!["rm", &format!(":{remote}")], vec!["admin", "sweep", "--now"]] {
+            let end = self.client.run(&words)?.end;
+            if end != End::Exit(0) {
+                tally.violation(format!("`{}` ended with {end:?}: {}", words.join(" "), self.last_words()));
+            }
+        }
+        Ok(())
     }
 
     /// Returns what client and server said last.

@@ -1,15 +1,15 @@
 //! The client as a process: `hapax put`, `get` and the rest, with folders of its own for what it remembers. Owns
 //! its environment; what a command answers is for the caller.
 
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::process::{End, Process};
+use super::process::{End, Process, run_by};
 use super::server::Account;
 
 /// Who runs commands, and against which address.
@@ -25,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) account: Account,
     /// How long a command may take.
     pub(crate) patience: Duration,
+    /// The words of what its commands are run by; none for nobody.
+    pub(crate) around: Vec<OsString>,
 }
 
 /// What a command said.
@@ -40,14 +42,19 @@ impl Client {
         self.home.join("client.log")
     }
 
+    /// Opens the log to add to it.
+    pub(crate) fn open_log(&self) -> anyhow::Result<File> {
+        std::fs::create_dir_all(&self.home)?;
+        Ok(OpenOptions::new().create(true).append(true).open(self.log())?)
+    }
+
     /// Prepares a command; its messages go to the log.
     pub(crate) fn command<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Command> {
-        std::fs::create_dir_all(&self.home)?;
-        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(&self.hapax);
+        let log = self.open_log()?;
+        let mut command = run_by(&self.around, &self.hapax);
         command.args(words).current_dir(&self.home).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.home);
         command.env("HAPAX_CONFIG_DIR", self.home.join("config"));

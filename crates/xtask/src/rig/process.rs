@@ -1,12 +1,16 @@
 //! A child process with a deadline. Owns killing and waiting: a child never outlives its value, and nothing but
 //! children is ever killed.
 
+use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use super::leftovers;
 
 /// How often a process with a deadline is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -29,10 +33,22 @@ pub(crate) enum End {
     Overdue,
 }
 
+/// Prepares to run a program, by the words of something around it if there are any.
+pub(crate) fn run_by(around: &[OsString], program: &Path) -> Command {
+    match around {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
 impl Process {
     /// Starts a command that has this long to end.
     pub(crate) fn start(command: &mut Command, patience: Duration) -> io::Result<Self> {
-        Ok(Self { child: command.spawn()?, deadline: Instant::now() + patience })
+        Ok(Self { child: leftovers::spawn(command)?, deadline: Instant::now() + patience })
     }
 
     /// Returns the number of the process.
@@ -45,21 +61,39 @@ impl Process {
         &mut self.child
     }
 
+    /// Tells whether the process has no time left.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// Tells whether the process has ended, or has no time left.
     pub(crate) fn is_over(&mut self) -> bool {
-        Instant::now() >= self.deadline || !matches!(self.child.try_wait(), Ok(None))
+        self.is_late() || !matches!(self.look(), Ok(None))
     }
 
     /// Kills the process with SIGKILL and waits until it is gone.
     pub(crate) fn kill(&mut self) -> io::Result<ExitStatus> {
-        // It may be gone already: then there is nothing to kill, and `wait` knows how it ended.
-        drop(self.child.kill());
-        self.child.wait()
+        let end = leftovers::bury(&mut self.child, |child| {
+            // It may be gone already: then there is nothing to kill, and `wait` knows how it ended.
+            drop(child.kill());
+            child.wait().map(Some)
+        })?;
+        Ok(end.expect("whoever waited knows the end"))
+    }
+
+    /// Returns how the process ended, if it did.
+    fn look(&mut self) -> io::Result<Option<ExitStatus>> {
+        leftovers::bury(&mut self.child, Child::try_wait)
     }
 
     /// Asks the process to end, as an init system does, and waits.
     pub(crate) fn terminate(&mut self, patience: Duration) -> io::Result<End> {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        self.end_within(patience)
+    }
+
+    /// Waits this long for the end, and makes it then.
+    pub(crate) fn end_within(&mut self, patience: Duration) -> io::Result<End> {
         self.deadline = Instant::now() + patience;
         self.wait()
     }
@@ -67,7 +101,7 @@ impl Process {
     /// Waits for the end, and makes it at the deadline.
     pub(crate) fn wait(&mut self) -> io::Result<End> {
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.look()? {
                 return Ok(status.code().map_or(End::Signal, End::Exit));
             }
             if Instant::now() >= self.deadline {

@@ -1,18 +1,19 @@
 //! The server as a process: `hapax serve` on a free port of this machine. Owns its start, its data folder's path
 //! and its end; knows nothing of what it serves.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::process::{End, Process};
+use super::process::{End, Process, run_by};
 
 /// A name and a password. Nothing here is worth a better secret.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,8 @@ pub(crate) struct Site {
     pub(crate) data: PathBuf,
     /// Where its log goes, appended.
     pub(crate) log: PathBuf,
+    /// The words of what it is run by, such as a tracer; none for nobody.
+    pub(crate) around: Vec<OsString>,
 }
 
 /// A running server.
@@ -54,7 +57,7 @@ impl Server {
     pub(crate) fn start(site: &Site) -> anyhow::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(&site.log)?;
         let home = site.data.parent().context("the data folder has no parent")?;
-        let mut command = Command::new(&site.hapax);
+        let mut command = run_by(&site.around, &site.hapax);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&site.data);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
         command.env("HAPAX_CONFIG_DIR", home.join("server-config"));
@@ -78,6 +81,16 @@ impl Server {
     /// Returns the number of its process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Tells whether it has ended by itself.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.process.is_over()
+    }
+
+    /// Waits this long for its end, and makes it then.
+    pub(crate) fn end_within(&mut self, patience: Duration) -> anyhow::Result<End> {
+        Ok(self.process.end_within(patience)?)
     }
 
     /// Kills it with SIGKILL.
