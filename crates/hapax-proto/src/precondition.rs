@@ -222,14 +222,11 @@ mod tests {
             return Failed;
         }
         // 3. If-None-Match: false is 304 to GET and HEAD, 412 to all else.
-        match inm {
-            Some(true) => Proceed,
-            Some(false) if read => NotModified,
-            Some(false) => Failed,
-            // 4. When it is not present and the method is GET or HEAD: If-Modified-Since.
-            None if read && ims == Some(false) => NotModified,
-            None => Proceed,
+        if inm == Some(false) {
+            return if read { NotModified } else { Failed };
         }
+        // 4. When it is not present and the method is GET or HEAD: If-Modified-Since.
+        if read && inm.is_none() && ims == Some(false) { NotModified } else { Proceed }
     }
 
     /// The values of a field, each with whether the condition then holds for a dated target; a field that is

@@ -137,6 +137,12 @@ impl RangeSet {
     }
 }
 
+/// Writes what `Content-Range` says of a part of a file (§14.4); positions are inclusive there.
+pub fn format_content_range(span: Span, size: Length) -> String {
+    let last = span.end().get().checked_sub(1).expect("a part is not empty");
+    format!("{UNIT} {}-{last}/{size}", span.start())
+}
+
 /// Joins spans that overlap or lie closer than [`GAP_MIN`]. A joined span stands where the first of its members
 /// was asked.
 fn coalesce(spans: &[Span]) -> Vec<Span> {
