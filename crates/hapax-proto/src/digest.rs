@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!                     ┌ Blake3 ┐
-//!   bytes ─▶ Hasher ──┤        ├─▶ Digests ─▶ Repr-Digest: blake3=:…:, sha-256=:…:
-//!                     └ Sha256 ┘           ─▶ {"blake3": "9f…", "sha-256": "44…"}
+//!   bytes ─▶ Hasher ──┤ Sha256 ├─▶ Digests ─▶ Repr-Digest: blake3=:…:, sha-256=:…:
+//!                     └ …      ┘           ─▶ {"blake3": "9f…", "sha-256": "44…"}
 //! ```
 //!
 //! [`FileHash`] is the BLAKE3 of a whole file as a type of its own, because an identity, a tree's root and a
@@ -18,11 +18,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crc_fast::CrcAlgorithm;
 use data_encoding::HEXLOWER;
 use http::HeaderValue;
+use md5::Md5;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sfv::{BareItem, DictSerializer, Dictionary, Integer, Item, KeyRef, ListEntry, Parser};
-use sha2::Digest as _;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::span::Length;
 
@@ -97,17 +100,30 @@ pub enum Algorithm {
     Blake3,
     /// SHA-256 (FIPS 180-4), registered as `sha-256`.
     Sha256,
+    /// SHA-512 (FIPS 180-4), registered as `sha-512`.
+    Sha512,
+    /// MD5 (RFC 1321), registered as `md5`. Good against accidents; two files with one value are made in seconds.
+    Md5,
+    /// SHA-1 (FIPS 180-4), registered as `sha`. Good against accidents; two files with one value exist.
+    Sha1,
+    /// CRC-32C (RFC 9260 Appendix A), registered as `crc32c`: four bytes, the highest first. Good against accidents.
+    Crc32c,
 }
 
 impl Algorithm {
     /// Every algorithm there is.
-    pub const ALL: &'static [Self] = &[Self::Blake3, Self::Sha256];
+    pub const ALL: &'static [Self] =
+        &[Self::Blake3, Self::Sha256, Self::Sha512, Self::Md5, Self::Sha1, Self::Crc32c];
 
     /// Returns the key in fields and JSON (RFC 9530 §7.2).
     pub const fn key(self) -> &'static str {
         match self {
             Self::Blake3 => "blake3",
             Self::Sha256 => "sha-256",
+            Self::Sha512 => "sha-512",
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha",
+            Self::Crc32c => "crc32c",
         }
     }
 
@@ -120,6 +136,10 @@ impl Algorithm {
     pub const fn value_length(self) -> usize {
         match self {
             Self::Blake3 | Self::Sha256 => 32,
+            Self::Sha512 => 64,
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
+            Self::Crc32c => 4,
         }
     }
 }
@@ -205,7 +225,7 @@ impl Digest {
     pub fn file_hash(&self) -> Option<FileHash> {
         match self.algorithm {
             Algorithm::Blake3 => self.value().try_into().ok().map(FileHash::new),
-            Algorithm::Sha256 => None,
+            _ => None,
         }
     }
 }
@@ -423,7 +443,11 @@ pub struct Hasher(Vec<State>);
 #[derive(Debug, Clone)]
 enum State {
     Blake3(Box<blake3::Hasher>),
-    Sha256(sha2::Sha256),
+    Sha256(Sha256),
+    Sha512(Sha512),
+    Md5(Md5),
+    Sha1(Sha1),
+    Crc32c(crc_fast::Digest),
 }
 
 impl Hasher {
@@ -454,7 +478,11 @@ impl State {
     fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Blake3 => Self::Blake3(Box::default()),
-            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha256 => Self::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
+            Algorithm::Md5 => Self::Md5(Md5::new()),
+            Algorithm::Sha1 => Self::Sha1(Sha1::new()),
+            Algorithm::Crc32c => Self::Crc32c(crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi)),
         }
     }
 
@@ -464,14 +492,27 @@ impl State {
                 hasher.update(bytes);
             }
             Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+            Self::Md5(hasher) => hasher.update(bytes),
+            Self::Sha1(hasher) => hasher.update(bytes),
+            Self::Crc32c(sum) => sum.update(bytes),
         }
     }
 
     fn digest(&self) -> Digest {
+        let digest = |algorithm, value: &[u8]| {
+            Digest::new(algorithm, value).expect("an algorithm's own value has its length")
+        };
         match self {
             Self::Blake3(hasher) => FileHash::from(hasher.finalize()).into(),
-            Self::Sha256(hasher) => Digest::new(Algorithm::Sha256, &hasher.clone().finalize())
-                .expect("a SHA-256 value has 32 bytes"),
+            Self::Sha256(hasher) => digest(Algorithm::Sha256, &hasher.clone().finalize()),
+            Self::Sha512(hasher) => digest(Algorithm::Sha512, &hasher.clone().finalize()),
+            Self::Md5(hasher) => digest(Algorithm::Md5, &hasher.clone().finalize()),
+            Self::Sha1(hasher) => digest(Algorithm::Sha1, &hasher.clone().finalize()),
+            Self::Crc32c(sum) => {
+                let sum = u32::try_from(sum.finalize()).expect("a CRC-32 has 32 bits");
+                digest(Algorithm::Crc32c, &sum.to_be_bytes())
+            }
         }
     }
 }
@@ -593,7 +634,26 @@ mod tests {
             assert_eq!(hash(algorithm, bytes).hex(), hex);
             assert_eq!(hash(algorithm, bytes), Digest::parse_hex(algorithm, hex).unwrap());
         }
-        use Algorithm::{Blake3, Sha256};
+        use Algorithm::{Blake3, Crc32c, Md5, Sha1, Sha256, Sha512};
+        check(
+            Sha512,
+            b"",
+            "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
+             47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
+        );
+        check(
+            Sha512,
+            b"abc",
+            "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+             2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        );
+        check(Md5, b"", "d41d8cd98f00b204e9800998ecf8427e");
+        check(Md5, b"abc", "900150983cd24fb0d6963f7d28e17f72");
+        check(Sha1, b"", "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+        check(Sha1, b"abc", "a9993e364706816aba3e25717850c26c9cd0d89d");
+        check(Crc32c, b"", "00000000");
+        check(Crc32c, b"123456789", "e3069283");
+        check(Crc32c, &[0; 32], "8a9136aa");
         check(Blake3, b"", "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
         check(Blake3, b"abc", "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
         check(Sha256, b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -639,9 +699,13 @@ mod tests {
         check(&[], &[]);
         check(&[""], &[]);
         check(&[HELLO_SHA256], &[sha256]);
-        check(&[HELLO_SHA512], &[]);
-        check(&[&format!("{HELLO_SHA512}, {HELLO_SHA256}")], &[sha256]);
-        check(&[HELLO_SHA512, HELLO_SHA256], &[sha256]);
+        let sha512 = hash(Algorithm::Sha512, HELLO);
+        check(&["sha-999=:YMAa:"], &[]);
+        check(&[HELLO_SHA512], &[sha512]);
+        check(&[&format!("{HELLO_SHA512}, {HELLO_SHA256}")], &[sha256, sha512]);
+        check(&[HELLO_SHA512, HELLO_SHA256], &[sha256, sha512]);
+        check(&["md5=:CY9rzUYh03PK3k6DJie09g==:"], &[hash(Algorithm::Md5, b"test")]);
+        check(&["sha=:qUqP5cyxm6YcTAhz05Hph5gvu9M=:"], &[hash(Algorithm::Sha1, b"test")]);
         check(&[&format!("{HELLO_SHA256};state=final")], &[sha256]);
         check(&["unixsum=1, id-sha-256=(a b), x", HELLO_SHA256], &[sha256]);
         check(&[&zeros, HELLO_SHA256], &[sha256]);
@@ -709,7 +773,7 @@ mod tests {
         check("sha-256=10, blake3=3", both, Some(Sha256));
         check("sha-256=10, blake3=3", &[Blake3], Some(Blake3));
         check("sha-512=10, sha-256=1", both, Some(Sha256));
-        check("sha-512=yes, sha-256=1", both, Some(Sha256));
+        check("sha-999=yes, sha-256=1", both, Some(Sha256));
         check("sha-256=0", both, None);
         check("sha-256=0, blake3=1", both, Some(Blake3));
         check("sha-256=5, blake3=5", both, Some(Blake3));
@@ -798,9 +862,8 @@ mod tests {
         }
 
         #[test]
-        fn preferences_survive_a_field(blake3 in 0..=10u8, sha256 in 0..=10u8) {
-            let preferences =
-                Preferences(BTreeMap::from([(Algorithm::Blake3, blake3), (Algorithm::Sha256, sha256)]));
+        fn preferences_survive_a_field(chosen in proptest::collection::btree_map(proptest::sample::select(Algorithm::ALL), 0..=10u8, 1..6)) {
+            let preferences = Preferences(chosen);
             prop_assert_eq!(Preferences::parse_field(preferences.format_field()).unwrap(), preferences);
         }
 
@@ -825,7 +888,9 @@ mod tests {
             }
             hasher.update(tail);
             prop_assert_eq!(hasher.digests().get(Algorithm::Blake3), Some(FileHash::of(&bytes).into()));
-            prop_assert_eq!(hasher.digests().get(Algorithm::Sha256), Some(hash(Algorithm::Sha256, &bytes)));
+            for digest in hasher.digests().iter() {
+                prop_assert_eq!(digest, hash(digest.algorithm(), &bytes));
+            }
         }
     }
 }

@@ -13,6 +13,10 @@ pub const MEDIA_TYPE_DEFAULT: &str = "application/octet-stream";
 pub const SANDBOX: &str =
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
 
+/// The longest media type that is passed on, in bytes: RFC 6838 §4.2 allows 127 for either name, and parameters are
+/// short. Each part of a body in parts repeats it, so it must not be what makes an answer long.
+const MEDIA_TYPE_MAX: usize = 384;
+
 /// What a browser does with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -120,7 +124,7 @@ pub fn media_type_by_name(name: &str) -> &'static str {
 /// suggests. The declaration came from a client, so it may be anything.
 pub fn content_type(declared: Option<&str>, name: &str) -> HeaderValue {
     declared
-        .filter(|declared| is_media_type(essence(declared)))
+        .filter(|declared| declared.len() <= MEDIA_TYPE_MAX && is_media_type(essence(declared)))
         .and_then(|declared| HeaderValue::from_str(declared).ok())
         .unwrap_or_else(|| HeaderValue::from_static(media_type_by_name(name)))
 }
@@ -227,6 +231,7 @@ mod tests {
         check("image /png", "image/png");
         check("text/html\r\nSet-Cookie: a=b", "image/png");
         check("text/plain; x=\r\nSet-Cookie: a=b", "image/png");
+        check(&format!("text/{}", "x".repeat(MEDIA_TYPE_MAX)), "image/png");
         assert_eq!(content_type(None, "a.png"), "image/png");
     }
 

@@ -8,7 +8,7 @@
 //!        |
 //!   If-Range, if any --> does not match ----------------> 200
 //!        | matches
-//!   spans of the file --> no byte: 416 | one span: 206 --+
+//!   spans of the file --> no byte: 416 | one: 206 | 2 to 32: 206 in parts | more: 200
 //! ```
 
 use http::header::{
@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::disposition::{SANDBOX, decide_disposition, format_disposition};
 use crate::precondition::{Conditions, MethodKind, Precondition, Validators, decide_precondition};
-use crate::range::{RangeSet, Resolved, UNIT, parse_range};
+use crate::range::{RangeSet, Resolved, UNIT, format_content_range, parse_range};
 use crate::span::{Length, Span};
 use crate::validator::{EntityTag, HttpDate};
 
@@ -71,6 +71,13 @@ pub enum Answer {
         /// How much is said about the file.
         detail: Detail,
     },
+    /// 206 with several spans, as [`Multipart`](crate::byteranges::Multipart) lays them out.
+    Parts {
+        /// 2 to 32 spans, none empty, no two closer than 81 bytes, in the order asked.
+        spans: Vec<Span>,
+        /// How much is said about the file.
+        detail: Detail,
+    },
     /// 304: the client holds the present content.
     NotModified,
     /// 412: the file is not what the client takes it for.
@@ -84,7 +91,7 @@ impl Answer {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::Whole => StatusCode::OK,
-            Self::Part { .. } => StatusCode::PARTIAL_CONTENT,
+            Self::Part { .. } | Self::Parts { .. } => StatusCode::PARTIAL_CONTENT,
             Self::NotModified => StatusCode::NOT_MODIFIED,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -93,8 +100,6 @@ impl Answer {
 }
 
 /// Decides what answers a GET or HEAD of an existing file.
-///
-/// Ranges that do not join to one span are answered with the whole, which §14.2 allows.
 pub fn decide_get(method: &Method, fields: &HeaderMap, facts: &Facts) -> Answer {
     match decide_precondition(MethodKind::Read, &Conditions::parse(fields), Some(&facts.validators)) {
         Precondition::NotModified => Answer::NotModified,
@@ -111,7 +116,7 @@ fn decide_range(range: &RangeSet, detail: Detail, size: Length) -> Answer {
         Resolved::Unsatisfiable => Answer::Unsatisfiable,
         Resolved::Spans(spans) => match spans[..] {
             [span] => Answer::Part { span, detail },
-            _ => Answer::Whole,
+            _ => Answer::Parts { spans, detail },
         },
         Resolved::Whole => Answer::Whole,
     }
@@ -140,20 +145,31 @@ fn is_same_version(if_range: &[u8], current: &Validators) -> bool {
     }
 }
 
-/// Returns the fields that state an answer; `Date` is the server's, and `Content-Type` and `Content-Length` of a
-/// 412 or 416 are those of the problem in its body.
+/// Returns the fields that state an answer; `Date` is the server's. `Content-Type` and `Content-Length` are missing
+/// where the body decides them: of a 412 or 416 they are those of the problem, of several parts those of the
+/// [`Multipart`](crate::byteranges::Multipart). Those have no `Content-Range` here either: each part states its own
+/// (§15.3.7.2).
 pub fn answer_fields(answer: &Answer, facts: &Facts, description: &Description) -> HeaderMap {
     let mut fields = HeaderMap::from_iter([(CACHE_CONTROL, CACHE_POLICY), (VARY, VARIES_WITH)]);
     match answer {
         Answer::Whole => {
             fields.extend(identifying_fields(facts, description));
-            fields.extend(payload_fields(facts.size, description));
+            fields.extend(payload_fields());
+            fields.extend(body_fields(facts.size, description));
             fields.extend(describing_fields(facts, description));
         }
         Answer::Part { span, detail } => {
             fields.extend(identifying_fields(facts, description));
-            fields.extend(payload_fields(span.length(), description));
-            fields.insert(CONTENT_RANGE, format_content_range(*span, facts.size));
+            fields.extend(payload_fields());
+            fields.extend(body_fields(span.length(), description));
+            fields.insert(CONTENT_RANGE, visible(&format_content_range(*span, facts.size)));
+            if *detail == Detail::Full {
+                fields.extend(describing_fields(facts, description));
+            }
+        }
+        Answer::Parts { detail, .. } => {
+            fields.extend(identifying_fields(facts, description));
+            fields.extend(payload_fields());
             if *detail == Detail::Full {
                 fields.extend(describing_fields(facts, description));
             }
@@ -164,7 +180,7 @@ pub fn answer_fields(answer: &Answer, facts: &Facts, description: &Description) 
         }
         Answer::Unsatisfiable => {
             fields.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
-            fields.insert(CONTENT_RANGE, format_unsatisfied(facts.size));
+            fields.insert(CONTENT_RANGE, visible(&format!("{UNIT} */{}", facts.size)));
         }
     }
     fields
@@ -180,13 +196,19 @@ fn identifying_fields(facts: &Facts, description: &Description) -> HeaderMap {
 
 /// What goes with every body of file bytes. The two guards say nothing about the file, so they stay even where
 /// [`Detail::Required`] leaves the description out.
-fn payload_fields(length: Length, description: &Description) -> HeaderMap {
+fn payload_fields() -> HeaderMap {
     HeaderMap::from_iter([
         (ACCEPT_RANGES, HeaderValue::from_static(UNIT)),
-        (CONTENT_LENGTH, length.get().into()),
-        (CONTENT_TYPE, description.content_type.clone()),
         (X_CONTENT_TYPE_OPTIONS, NO_SNIFFING),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX)),
+    ])
+}
+
+/// What a body that is bytes of the file and nothing else is.
+fn body_fields(length: Length, description: &Description) -> HeaderMap {
+    HeaderMap::from_iter([
+        (CONTENT_LENGTH, length.get().into()),
+        (CONTENT_TYPE, description.content_type.clone()),
     ])
 }
 
@@ -201,16 +223,9 @@ fn describing_fields(facts: &Facts, description: &Description) -> HeaderMap {
     fields
 }
 
-/// Writes the `Content-Range` of a part (§14.4); positions are inclusive there.
-fn format_content_range(span: Span, size: Length) -> HeaderValue {
-    let last = span.end().get().checked_sub(1).expect("a part is not empty");
-    HeaderValue::from_str(&format!("{UNIT} {}-{last}/{size}", span.start()))
-        .expect("digits may stand in a field value")
-}
-
-/// Writes the `Content-Range` of a 416 (§15.5.17).
-fn format_unsatisfied(size: Length) -> HeaderValue {
-    HeaderValue::from_str(&format!("{UNIT} */{size}")).expect("digits may stand in a field value")
+/// Makes a field value of what `Content-Range` says.
+fn visible(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("digits may stand in a field value")
 }
 
 #[cfg(test)]
@@ -218,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::byteranges::{Boundary, Multipart, Piece};
     use crate::span::Offset;
 
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -257,6 +273,11 @@ mod tests {
         match answer {
             Answer::Part { span, detail: Detail::Full } => format!("206 {span}"),
             Answer::Part { span, detail: Detail::Required } => format!("206 {span} required"),
+            Answer::Parts { spans, detail } => {
+                let spans = spans.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let mark = if *detail == Detail::Required { " required" } else { "" };
+                format!("206 {spans}{mark}")
+            }
             other => other.status().as_str().to_owned(),
         }
     }
@@ -284,7 +305,23 @@ mod tests {
         check("bytes=1024-2048,2049-3096,3097-4096", "206 [1024, 4097)");
         check("bytes=-10001", "206 [0, 10000)");
         check("bytes=0-", "206 [0, 10000)");
-        check("bytes=0-0,-1", "200");
+        check("bytes=0-0,-1", "206 [0, 1) [9999, 10000)");
+        check("bytes=-1,0-0", "206 [9999, 10000) [0, 1)");
+        check("bytes=0-0,500-,300-309", "206 [0, 1) [500, 10000) [300, 310)");
+        check("bytes=0-0,10000-", "206 [0, 1)");
+        check("bytes=0-99,180-", "206 [0, 10000)");
+        check("bytes=0-99,181-", "206 [0, 100) [181, 10000)");
+        check("bytes=1025-2048", "206 [1025, 2049)");
+        check("bytes=0-9999", "206 [0, 10000)");
+        check("bytes=0-10000", "206 [0, 10000)");
+        check("bytes=9999-9999", "206 [9999, 10000)");
+        check("bytes=9999-", "206 [9999, 10000)");
+        check("bytes=-1", "206 [9999, 10000)");
+        check("bytes=-10000", "206 [0, 10000)");
+        check("bytes=10000-10000", "416");
+        check("bytes=10000-,-0", "416");
+        check("bytes=10000-,5-5", "206 [5, 6)");
+        check("bytes=+5-", "200");
         check("bytes=10000-", "416");
         check("bytes=-0", "416");
         check("bytes=1-0", "200");
@@ -310,6 +347,21 @@ mod tests {
         check("*", "200");
         check("a", "200");
         check("", "200");
+        check("\"A\"", "200");
+        check("\"\"", "200");
+        check("\"a", "200");
+        check("a\"", "200");
+        check("'a'", "200");
+        check("w/\"a\"", "200");
+        check("W/a", "200");
+        check("\"b\", \"a\"", "200");
+        check("*, \"a\"", "200");
+        check(", \"a\"", "200");
+        check("Sun, 06 Nov 1994 08:49:37 UTC", "200");
+        check("Mon, 06 Nov 1994 08:49:37 GMT", "200");
+        check("784111777", "200");
+        check("1994-11-06T08:49:37Z", "200");
+        check("Sun, 06 Nov 1994 08:49:37 GMT, \"a\"", "200");
         check("\"a\", \"b\"", "200");
         check("\"a\",", "200");
         check("yesterday", "200");
@@ -324,6 +376,8 @@ mod tests {
         check(&[("range", "bytes=10000-"), ("if-range", "\"a\"")], "416");
         check(&[("range", "bytes=10000-"), ("if-range", "\"b\"")], "200");
         check(&[("range", "bytes=1-0"), ("if-range", "\"a\"")], "200");
+        check(&[("range", "bytes=0-0,-1"), ("if-range", "\"a\"")], "206 [0, 1) [9999, 10000) required");
+        check(&[("range", "bytes=0-0,-1"), ("if-range", "\"b\"")], "200");
         check(&[("if-range", "\"a\"")], "200");
         check(&[("range", "bytes=5-9"), ("if-range", "\"a\""), ("if-range", "\"a\"")], "200");
         check(&[("range", "bytes=5-9"), ("range", "bytes=5-9")], "200");
@@ -366,6 +420,8 @@ mod tests {
         check("bytes=0-0", "416");
         check("bytes=-1", "200");
         check("bytes=-0", "416");
+        check("bytes=0-0,-1", "200");
+        check("bytes=0-,5-", "416");
     }
 
     /// Checks the names of all fields, sorted and without the two that every answer has.
@@ -399,6 +455,16 @@ mod tests {
             &part(Detail::Required),
             "accept-ranges content-length content-location content-range content-security-policy content-type \
              etag x-content-type-options",
+        );
+        let parts = |detail| Answer::Parts { spans: Vec::new(), detail };
+        check_names(
+            &parts(Detail::Full),
+            "accept-ranges content-disposition content-location content-security-policy etag last-modified \
+             x-content-type-options",
+        );
+        check_names(
+            &parts(Detail::Required),
+            "accept-ranges content-location content-security-policy etag x-content-type-options",
         );
         check_names(&Answer::NotModified, "content-location etag");
         check_names(&Answer::PreconditionFailed, "x-content-type-options");
@@ -481,6 +547,84 @@ mod tests {
         ]
     }
 
+    /// Mostly short ranges, so that many of them stay apart.
+    fn drawn_within(size: usize) -> impl Strategy<Value = Drawn> {
+        prop_oneof![
+            20 => (0..size, 0_usize..100).prop_map(|(first, more)| Drawn::FromTo(first, first + more)),
+            1 => (0..size).prop_map(move |back| Drawn::From(size + 50 - back / 20)),
+            1 => (0_usize..300).prop_map(Drawn::Suffix),
+        ]
+    }
+
+    /// Where a slice lies in the file it was cut from.
+    fn place(slice: &[u8], file: &[u8]) -> std::ops::Range<usize> {
+        let start = slice.as_ptr() as usize - file.as_ptr() as usize;
+        start..start + slice.len()
+    }
+
+    fn bounds(span: Span) -> std::ops::Range<usize> {
+        usize::try_from(span.start().get()).unwrap()..usize::try_from(span.end().get()).unwrap()
+    }
+
+    /// What a naive reader answers: it marks every byte asked for and every gap shorter than 81 bytes, and sends each
+    /// run of marks where the first range that lies in it was asked for. `None` if there is nothing to mark.
+    fn marked(file: &[u8], ranges: &[Drawn]) -> Option<Vec<std::ops::Range<usize>>> {
+        let asked: Vec<_> =
+            ranges.iter().filter_map(|range| range.slice(file)).map(|slice| place(slice, file)).collect();
+        if asked.is_empty() {
+            return None;
+        }
+        let mut marks = vec![false; file.len()];
+        for range in &asked {
+            marks[range.clone()].fill(true);
+        }
+        let marked: Vec<usize> = (0..file.len()).filter(|byte| marks[*byte]).collect();
+        for pair in marked.windows(2).filter(|pair| pair[1] - pair[0] - 1 < 81) {
+            marks[pair[0]..pair[1]].fill(true);
+        }
+        let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+        for byte in (0..file.len()).filter(|byte| marks[*byte]) {
+            match runs.last_mut() {
+                Some(run) if run.end == byte => run.end += 1,
+                _ => runs.push(byte..byte + 1),
+            }
+        }
+        runs.sort_by_key(|run| asked.iter().position(|range| run.contains(&range.start)));
+        Some(runs)
+    }
+
+    fn assembled(pieces: Vec<Piece>, file: &[u8]) -> Vec<u8> {
+        let bytes = |piece| match piece {
+            Piece::Text(text) => text,
+            Piece::File(span) => file[bounds(span)].to_vec(),
+        };
+        pieces.into_iter().flat_map(bytes).collect()
+    }
+
+    /// Reads a body back as a client does that trusts nothing but the lengths: places and bytes of the parts.
+    fn taken_apart(mut body: &[u8], size: usize) -> Vec<(std::ops::Range<usize>, Vec<u8>)> {
+        let delimiter = [b"--".as_slice(), "07".repeat(16).as_bytes()].concat();
+        let mut parts = Vec::new();
+        loop {
+            body = body.strip_prefix(delimiter.as_slice()).expect("a delimiter stands before each part");
+            if body == b"--\r\n" {
+                return parts;
+            }
+            let end = body.windows(4).position(|window| window == b"\r\n\r\n").expect("fields end") + 4;
+            let fields = std::str::from_utf8(&body[..end]).unwrap();
+            let range = fields
+                .strip_prefix("\r\nContent-Type: video/webm\r\nContent-Range: bytes ")
+                .expect("each part has its type and its range");
+            let (range, total) = range.trim_end().split_once('/').unwrap();
+            let (first, last) = range.split_once('-').unwrap();
+            let range = first.parse().unwrap()..last.parse::<usize>().unwrap() + 1;
+            assert_eq!(total, size.to_string());
+            let (bytes, rest) = body[end..].split_at(range.len());
+            parts.push((range, bytes.to_vec()));
+            body = rest.strip_prefix(b"\r\n").expect("a line ends behind each part");
+        }
+    }
+
     proptest! {
         #[test]
         fn one_range_gives_the_bytes_a_naive_reader_slices(file in prop::collection::vec(any::<u8>(), 0..250), range in drawn()) {
@@ -498,24 +642,28 @@ mod tests {
         }
 
         #[test]
-        fn several_ranges_are_one_part_only_if_it_holds_each_of_them(
-            file in prop::collection::vec(any::<u8>(), 1..250),
-            ranges in prop::collection::vec(drawn(), 1..8),
+        fn several_ranges_give_what_a_naive_reader_marks(
+            file in prop::collection::vec(any::<u8>(), 0..12_000),
+            ranges in prop::collection::vec(drawn_within(12_000), 1..60),
         ) {
             let text = ranges.iter().map(|range| range.text()).collect::<Vec<_>>().join(", ");
-            let slices: Vec<&[u8]> = ranges.iter().filter_map(|range| range.slice(&file)).collect();
-            match decide_get(&Method::GET, &request(&[("range", &format!("bytes={text}"))]), &facts(file.len() as u64)) {
-                Answer::Part { span, .. } => {
-                    let bounds = |slice: &[u8]| {
-                        let start = slice.as_ptr() as usize - file.as_ptr() as usize;
-                        (start as u64, (start + slice.len()) as u64)
-                    };
-                    prop_assert_eq!(slices.iter().map(|slice| bounds(slice).0).min(), Some(span.start().get()));
-                    prop_assert_eq!(slices.iter().map(|slice| bounds(slice).1).max(), Some(span.end().get()));
+            let facts = facts(file.len() as u64);
+            let answer = decide_get(&Method::GET, &request(&[("range", &format!("bytes={text}"))]), &facts);
+            match (marked(&file, &ranges), &answer) {
+                (None, Answer::Unsatisfiable) => {}
+                (Some(runs), Answer::Whole) => prop_assert!(file.is_empty() || runs.len() > 32),
+                (Some(runs), Answer::Part { span, .. }) => prop_assert_eq!(runs, [bounds(*span)]),
+                (Some(runs), Answer::Parts { spans, .. }) => {
+                    prop_assert!((2..=32).contains(&runs.len()));
+                    let boundary = Boundary::new([7; 16]);
+                    let body = Multipart::new(spans, facts.size, &description().content_type, boundary);
+                    let length = usize::try_from(body.length().get()).unwrap();
+                    let bytes = assembled(body.into_pieces(), &file);
+                    prop_assert_eq!(bytes.len(), length);
+                    prop_assert!(length <= file.len() + (runs.len() + 1) * 200);
+                    prop_assert_eq!(taken_apart(&bytes, file.len()), runs.into_iter().map(|run| (run.clone(), file[run].to_vec())).collect::<Vec<_>>());
                 }
-                Answer::Whole => prop_assert!(slices.len() > 1),
-                Answer::Unsatisfiable => prop_assert!(slices.is_empty()),
-                other => prop_assert!(false, "{:?} without a precondition", other),
+                (runs, answer) => prop_assert!(false, "{:?} for {:?}", answer, runs),
             }
         }
     }

@@ -22,6 +22,8 @@ pub mod validator;
 pub mod precondition;
 /// The `Range` field (RFC 9110 §14).
 pub mod range;
+/// Several spans in one body: `multipart/byteranges` (RFC 9110 §14.6).
+pub mod byteranges;
 /// `Content-Disposition` for downloads (RFC 6266, RFC 8187).
 pub mod disposition;
 /// What answers a GET or HEAD: `decide_get`.

@@ -137,6 +137,12 @@ impl RangeSet {
     }
 }
 
+/// Writes what `Content-Range` says of a part of a file (§14.4); positions are inclusive there.
+pub fn format_content_range(span: Span, size: Length) -> String {
+    let last = span.end().get().checked_sub(1).expect("a part is not empty");
+    format!("{UNIT} {}-{last}/{size}", span.start())
+}
+
 /// Joins spans that overlap or lie closer than [`GAP_MIN`]. A joined span stands where the first of its members
 /// was asked.
 fn coalesce(spans: &[Span]) -> Vec<Span> {
@@ -247,6 +253,45 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_any_length_are_compared_by_value() {
+        for digits in [10, 20, 40, 4_000] {
+            let (nines, zeros) = ("9".repeat(digits), "0".repeat(digits));
+            check(&format!("bytes=3-{nines}"), 1_000, &spans(&[(3, 1_000)]));
+            check(&format!("bytes=-{nines}"), 1_000, &spans(&[(0, 1_000)]));
+            check(&format!("bytes={nines}-"), 1_000, &Resolved::Unsatisfiable);
+            check(&format!("bytes={nines}-{nines}"), 1_000, &Resolved::Unsatisfiable);
+            check(&format!("bytes={zeros}7-{zeros}9"), 1_000, &spans(&[(7, 10)]));
+            check(&format!("bytes={zeros}-"), 1_000, &spans(&[(0, 1_000)]));
+            check(&format!("bytes=-{zeros}"), 1_000, &Resolved::Unsatisfiable);
+            check(&format!("bytes=-{zeros}5"), 1_000, &spans(&[(995, 1_000)]));
+            check(&format!("bytes={nines}-, 0-0"), 1_000, &spans(&[(0, 1)]));
+            assert_eq!(parse(&format!("bytes={nines}0-{nines}")), None, "{digits} digits");
+            assert_eq!(parse(&format!("bytes=1{zeros}-{nines}")), None, "{digits} digits");
+        }
+    }
+
+    #[test]
+    fn a_set_is_satisfiable_if_one_member_is() {
+        check("bytes=10-,-0,9-9", 10, &spans(&[(9, 10)]));
+        check("bytes=10-,20-30,-0", 10, &Resolved::Unsatisfiable);
+        check("bytes=0-0,500-500,1000-1000", 1_000, &spans(&[(0, 1), (500, 501)]));
+        check("bytes=1000-,0-0,500-500", 1_000, &spans(&[(0, 1), (500, 501)]));
+        check("bytes=-1,1000-,0-0", 1_000, &spans(&[(999, 1_000), (0, 1)]));
+    }
+
+    #[test]
+    fn a_file_of_one_byte() {
+        check("bytes=0-", 1, &spans(&[(0, 1)]));
+        check("bytes=0-0", 1, &spans(&[(0, 1)]));
+        check("bytes=0-1", 1, &spans(&[(0, 1)]));
+        check("bytes=-1", 1, &spans(&[(0, 1)]));
+        check("bytes=-2", 1, &spans(&[(0, 1)]));
+        check("bytes=0-0,-1", 1, &spans(&[(0, 1)]));
+        check("bytes=1-", 1, &Resolved::Unsatisfiable);
+        check("bytes=1-1", 1, &Resolved::Unsatisfiable);
+    }
+
+    #[test]
     fn spans_that_are_near_are_joined_where_first_asked() {
         check("bytes=100-199,0-19", 1_000, &spans(&[(0, 200)]));
         check("bytes=0-0,81-81", 1_000, &spans(&[(0, 82)]));
@@ -274,8 +319,43 @@ mod tests {
         assert_eq!(parse(&near(1 << 20)), None);
     }
 
+    /// Resolves a set of members made by number, against a file of a million bytes.
+    #[track_caller]
+    fn flood(count: u64, member: impl Fn(u64) -> String) -> Resolved {
+        let line = format!("bytes={}", (0..count).map(member).collect::<Vec<_>>().join(","));
+        let set = parse(&line).expect("the set is valid");
+        assert!(set.0.capacity() <= 2 * MEMBERS_MAX, "what is kept of a flood is bounded");
+        set.resolve(Length::new(1_000_000))
+    }
+
+    #[test]
+    fn floods_become_one_answer() {
+        let all = spans(&[(0, 1_000_000)]);
+        // Each range reaches over the ones before it, from either side.
+        assert_eq!(flood(1_000, |n| format!("0-{n}")), spans(&[(0, 1_000)]));
+        assert_eq!(flood(1_000, |n| format!("{n}-")), all);
+        assert_eq!(flood(1_000, |n| format!("-{}", n + 1)), spans(&[(999_000, 1_000_000)]));
+        assert_eq!(
+            flood(1_000, |n| format!("{}-{}", 500_000 - n, 500_000 + n)),
+            spans(&[(499_001, 501_000)])
+        );
+        // The whole file, a thousand times.
+        assert_eq!(flood(1_000, |_| "0-".to_owned()), all);
+        assert_eq!(flood(1_000, |_| "0-999999".to_owned()), all);
+        // Side by side, in every order.
+        assert_eq!(flood(1_000, |n| format!("{}-{}", 1_000 * n, 1_000 * n + 999)), all);
+        assert_eq!(flood(1_000, |n| format!("{}-{}", 999_000 - 1_000 * n, 999_999 - 1_000 * n)), all);
+        // Far from each other.
+        assert_eq!(flood(1_000, |n| format!("{0}-{0}", 1_000 * n)), Resolved::Whole);
+        // None of them is there.
+        assert_eq!(flood(1_000, |n| format!("{}-", 1_000_000 + n)), Resolved::Unsatisfiable);
+    }
+
     #[test]
     fn rfc9110_5_6_1_blanks_and_empty_members() {
+        check("bytes=\t0-0\t", 1_000, &spans(&[(0, 1)]));
+        check("bytes=0-0,", 1_000, &spans(&[(0, 1)]));
+        check("bytes= , 0-0 , , ", 1_000, &spans(&[(0, 1)]));
         check("bytes=0-0 , 500-500", 1_000, &spans(&[(0, 1), (500, 501)]));
         check("bytes=,0-0,,\t500-500, ", 1_000, &spans(&[(0, 1), (500, 501)]));
         check("BYTES=0-0", 1_000, &spans(&[(0, 1)]));
@@ -296,6 +376,16 @@ mod tests {
         check("bytes=5");
         check("bytes=5-4");
         check("bytes=05-4");
+        check("bytes=+5");
+        check("bytes=+5-");
+        check("bytes=0-1,+5-");
+        check("bytes=0 -");
+        check("bytes= - 5");
+        check("bytes=-5-");
+        check("bytes=1-0,0-0");
+        check("bytes=0.5-1");
+        check("kilobytes=0-1");
+        check("bytes=bytes=0-1");
         check("bytes=+0-1");
         check("bytes=0-+1");
         check("bytes=-+1");

@@ -6,6 +6,7 @@ mod posted;
 
 use std::sync::Arc;
 
+use hapax_proto::byteranges::{Boundary, Multipart, Piece};
 use hapax_proto::dialect::native::{Completed, Precondition as Guard};
 use hapax_proto::digest::{
     Algorithm, Digest, Digests, FileHash, Hasher, Identity, Preferences, REPR_DIGEST, WANT_REPR_DIGEST,
@@ -69,9 +70,14 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
     let answer = decide_get(&call.parts.method, &call.parts.headers, &facts);
     let mut fields = answer_fields(&answer, &facts, &description);
     let status = answer.status();
-    let span = match answer {
-        Answer::Whole => Span::whole(facts.size),
-        Answer::Part { span, .. } => span,
+    let body = match answer {
+        Answer::Whole => vec![Piece::File(Span::whole(facts.size))],
+        Answer::Part { span, .. } => vec![Piece::File(span)],
+        Answer::Parts { spans, .. } => {
+            let parts = Multipart::new(&spans, facts.size, &description.content_type, boundary()?);
+            fields.extend(parts.fields());
+            parts.into_pieces()
+        }
         Answer::NotModified => return Ok(respond::empty(status, fields)),
         Answer::PreconditionFailed => return Err(with_fields(Kind::PreconditionFailed.into(), fields)),
         Answer::Unsatisfiable => {
@@ -89,8 +95,18 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
         return Ok(respond::empty(status, fields));
     }
     let reader = call.store(move |store| store.read_blob(&blob)).await?;
-    let download = Download::begin(Stored(reader), span).await?;
+    let download = Download::begin(Stored(reader), body).await?;
     Ok(respond::file(status, fields, download))
+}
+
+/// Draws what separates the parts of one answer.
+fn boundary() -> Result<Boundary, Refusal> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "the operating system gave no random bytes");
+        Kind::Internal
+    })?;
+    Ok(Boundary::new(random))
 }
 
 /// A problem with the fields that a refused read has.

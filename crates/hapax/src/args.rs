@@ -86,7 +86,7 @@ pub(crate) enum Command {
     Transfers(Transfers),
     /// Compare a local file with a remote one by their hashes
     Verify(Verify),
-    /// Print BLAKE3 and SHA-256 of local files, computed in one pass
+    /// Print BLAKE3, SHA-256 and MD5 of local files, computed in one pass
     Hash(Hash),
     /// Administrate the running server
     #[command(subcommand)]

@@ -1,11 +1,13 @@
 //! From a source into the socket, one chunk being sent while another is read.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use hapax_proto::byteranges::Piece;
 use hapax_proto::span::{Length, Span};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,14 +24,14 @@ pub trait Source: Send + 'static {
     fn read(&mut self, span: Span, into: &mut Vec<u8>) -> Result<(), Self::Error>;
 }
 
-/// A span of a file on its way out.
+/// A body on its way out: spans of a file, and texts between them.
 ///
-/// It reads ahead by one chunk and only on demand, so a client that takes nothing holds no thread. When stored
-/// bytes fail on the way, the body fails, and with it the connection (HTTP/2: the stream): the client sees a body
-/// that is too short, never one that is wrong.
+/// It reads ahead by one chunk and only on demand, so a client that takes nothing holds no thread; a chunk may hold
+/// several pieces, so many small ranges cost few hops. When stored bytes fail on the way, the body fails, and with it
+/// the connection (HTTP/2: the stream): the client sees a body that is too short, never one that is wrong.
 pub struct Download<S: Source> {
     /// What was not read yet.
-    unread: Span,
+    unread: VecDeque<Piece>,
     /// What was not sent yet.
     unsent: Length,
     next: Next<S>,
@@ -52,8 +54,10 @@ impl<S: Source> Download<S> {
     ///
     /// # Errors
     /// What the source said of the first chunk.
-    pub async fn begin(source: S, span: Span) -> Result<Self, S::Error> {
-        let mut download = Self { unread: span, unsent: span.length(), next: Next::None };
+    pub async fn begin(source: S, pieces: Vec<Piece>) -> Result<Self, S::Error> {
+        let unsent = pieces.iter().map(Piece::length).try_fold(Length::ZERO, Length::checked_add);
+        let unsent = unsent.expect("a body is at most a file with short texts in between");
+        let mut download = Self { unread: pieces.into(), unsent, next: Next::None };
         download.read_ahead(source);
         if let Next::Reading(handle) = download.next {
             let (chunk, source) = joined(handle.await)?;
@@ -64,19 +68,21 @@ impl<S: Source> Download<S> {
 
     /// Begins to read the next chunk, if there is one.
     fn read_ahead(&mut self, mut source: S) {
-        if self.unread.is_empty() {
+        let (pieces, length) = take_chunk(&mut self.unread);
+        if length.is_zero() {
             self.next = Next::None;
             return;
         }
-        let here = Span::at(self.unread.start(), self.unread.length().min(CHUNK))
-            .expect("a chunk of a span ends within the span");
-        self.unread =
-            Span::new(here.end(), self.unread.end()).expect("a chunk of a span ends within the span");
         self.next = Next::Reading(spawn_blocking(move || {
-            let length = usize::try_from(here.length().get()).expect("a chunk fits into memory");
+            let length = usize::try_from(length.get()).expect("a chunk fits into memory");
             let mut chunk = Vec::with_capacity(length);
-            source.read(here, &mut chunk)?;
-            assert_eq!(chunk.len(), length, "a source appends exactly the span");
+            for piece in pieces {
+                match piece {
+                    Piece::Text(text) => chunk.extend_from_slice(&text),
+                    Piece::File(span) => source.read(span, &mut chunk)?,
+                }
+            }
+            assert_eq!(chunk.len(), length, "a source appends exactly the spans");
             Ok((Bytes::from(chunk), source))
         }));
     }
@@ -94,6 +100,32 @@ impl<S: Source> Download<S> {
             },
         }
     }
+}
+
+/// Takes pieces of at most [`CHUNK`] bytes in all from the front, and returns them with their length. A span that is
+/// longer is cut; a text is short, and the last of them may reach a little beyond.
+fn take_chunk(unread: &mut VecDeque<Piece>) -> (Vec<Piece>, Length) {
+    let (mut taken, mut length) = (Vec::new(), Length::ZERO);
+    while let Some(room) = CHUNK.checked_sub(length).filter(|room| !room.is_zero()) {
+        let Some(piece) = unread.pop_front() else { break };
+        let now = match piece {
+            Piece::File(span) if span.length() > room => {
+                let (now, later) = cut(span, room);
+                unread.push_front(Piece::File(later));
+                Piece::File(now)
+            }
+            piece => piece,
+        };
+        length = length.checked_add(now.length()).expect("a chunk is small");
+        taken.push(now);
+    }
+    (taken, length)
+}
+
+/// Cuts a span behind its first `length` bytes; it is longer than that.
+fn cut(span: Span, length: Length) -> (Span, Span) {
+    let now = Span::at(span.start(), length).expect("it ends within the span");
+    (now, Span::new(now.end(), span.end()).expect("it ends within the span"))
 }
 
 /// Carries a panic of the blocking thread over to this one.
@@ -163,38 +195,66 @@ mod tests {
 
     const SOUND: File = File { sound: Offset::new(u64::MAX) };
 
-    fn span(start: u64, end: u64) -> Span {
-        Span::new(Offset::new(start), Offset::new(end)).unwrap()
+    fn file(start: u64, end: u64) -> Piece {
+        Piece::File(Span::new(Offset::new(start), Offset::new(end)).unwrap())
+    }
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.as_bytes().to_vec())
     }
 
     #[tokio::test]
-    async fn a_download_is_the_bytes_of_its_span() {
-        async fn check(start: u64, end: u64) {
-            let download = Download::begin(SOUND, span(start, end)).await.unwrap();
-            assert_eq!(download.size_hint().exact(), Some(end - start));
+    async fn a_download_is_its_pieces_in_their_order() {
+        async fn check(pieces: &[Piece]) {
+            let expected: Vec<u8> = pieces
+                .iter()
+                .flat_map(|piece| match piece {
+                    Piece::Text(text) => text.clone(),
+                    Piece::File(span) => {
+                        (span.start().get()..span.end().get()).map(|offset| offset.to_le_bytes()[0]).collect()
+                    }
+                })
+                .collect();
+            let download = Download::begin(SOUND, pieces.to_vec()).await.unwrap();
+            assert_eq!(download.size_hint().exact(), Some(expected.len() as u64));
             let bytes = download.collect().await.unwrap().to_bytes();
-            let expected: Vec<u8> = (start..end).map(|offset| offset.to_le_bytes()[0]).collect();
-            assert!(bytes == expected, "[{start}, {end})");
+            assert!(bytes == expected, "{pieces:?}");
         }
         let chunk = CHUNK.get();
-        check(0, 0).await;
-        check(7, 7).await;
-        check(0, 1).await;
-        check(3, chunk + 3).await;
-        check(0, chunk + 1).await;
-        check(5, 3 * chunk + 17).await;
+        check(&[]).await;
+        check(&[file(0, 0)]).await;
+        check(&[file(7, 7)]).await;
+        check(&[file(0, 1)]).await;
+        check(&[file(3, chunk + 3)]).await;
+        check(&[file(0, chunk + 1)]).await;
+        check(&[file(5, 3 * chunk + 17)]).await;
+        check(&[text("a"), file(9, 10), text("b"), file(0, 3), text("c")]).await;
+        check(&[text("a"), file(0, chunk), text("b"), file(1, 2 * chunk), text("c")]).await;
+        check(&[text("a"), file(0, chunk - 1), text("b")]).await;
+        check(&[file(0, chunk - 1), text("longer than the rest"), file(4, 5)]).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_does_not_grow_with_the_body() {
+        let pieces: Vec<_> =
+            (0..32).flat_map(|n| [text("between"), file(n << 40, (n << 40) + (1 << 30))]).collect();
+        let mut download = Download::begin(SOUND, pieces).await.unwrap();
+        for _ in 0..8 {
+            let frame = download.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(frame.len(), CHUNK_BYTES);
+        }
     }
 
     #[tokio::test]
     async fn damage_in_the_first_chunk_is_known_before_anything_is_sent() {
-        let file = File { sound: Offset::new(CHUNK.get() - 1) };
-        assert!(Download::begin(file, span(0, 2 * CHUNK.get())).await.is_err());
+        let damaged = File { sound: Offset::new(CHUNK.get() - 1) };
+        assert!(Download::begin(damaged, vec![file(0, 2 * CHUNK.get())]).await.is_err());
     }
 
     #[tokio::test]
     async fn later_damage_ends_the_body_with_an_error() {
-        let file = File { sound: Offset::new(CHUNK.get()) };
-        let mut download = Download::begin(file, span(0, 2 * CHUNK.get())).await.unwrap();
+        let damaged = File { sound: Offset::new(CHUNK.get()) };
+        let mut download = Download::begin(damaged, vec![file(0, 2 * CHUNK.get())]).await.unwrap();
         let first = download.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), CHUNK_BYTES);
         assert!(download.frame().await.unwrap().is_err());

@@ -26,6 +26,9 @@ mod access;
 /// Reading and replacing files.
 mod files;
 
+/// Ranges, in one part and in several, and conditions.
+mod ranges;
+
 /// The native dialect of uploads.
 mod uploads;
 
