@@ -42,10 +42,16 @@ pub mod files;
 pub mod entries;
 /// The hash tree of a file.
 pub mod hash_tree;
+/// Making a complete upload visible.
+pub mod finish;
+/// Bytes behind what an upload holds.
+pub mod append;
 /// The native dialect of uploads.
 pub mod uploads;
 /// The upload resource, as every dialect sees it.
 pub mod resource;
+/// tus 1.0.0.
+pub mod tus;
 /// Instant upload.
 pub mod claims;
 /// Tokens.

@@ -1,5 +1,6 @@
 //! The upload resource `/uploads/<id>`, as every dialect sees it: one representation, the durable contiguous prefix.
 
+use hapax_proto::dialect::tus::{self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use hapax_proto::digest::{Digest, Digests, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Description, Facts};
@@ -9,19 +10,17 @@ use hapax_proto::span::Offset;
 use hapax_proto::upload::State;
 use hapax_proto::validator::{EntityTag, HttpDate};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
-use http::header::{CACHE_CONTROL, ETAG};
+use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::app::App;
 use crate::call::Call;
 use crate::files::{Readable, entity_tag, location, send, wants_blake3};
+use crate::finish::notes_of;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
 
-const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
-const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
-const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
 /// `HEAD /uploads/<id>`: where the upload stands, and with `Want-Repr-Digest` what its prefix hashes to.
@@ -76,11 +75,12 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     send(call, file).await
 }
 
-/// Returns the fields that say where an upload stands, and the offset among them.
+/// Returns the fields that say where an upload stands, alike in every dialect, and the offset among them. For one
+/// that is done, they say where its file went.
 ///
 /// # Errors
 /// 410 if it ended without a result.
-async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset), Refusal> {
+pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset), Refusal> {
     let (is_done, offset) = match upload.state {
         State::Done => (true, upload.size.unwrap_or_default().end()),
         State::Open => {
@@ -100,7 +100,17 @@ async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset
         Some(size) => fields.insert(UPLOAD_LENGTH, number(size.get())),
         None => fields.insert(UPLOAD_DEFER_LENGTH, number(1)),
     };
-    if !is_done {
+    fields.insert(TUS_RESUMABLE, HeaderValue::from_static(tus::VERSION));
+    let metadata = notes_of(upload)?.metadata;
+    if let Some(metadata) = metadata.and_then(|metadata| HeaderValue::from_str(&metadata).ok()) {
+        fields.insert(tus::UPLOAD_METADATA, metadata);
+    }
+    if is_done {
+        let space = upload.space;
+        let space =
+            call.store(move |store| store.catalog().space_by_id(space)).await?.ok_or(Kind::NotFound)?;
+        fields.insert(CONTENT_LOCATION, location(call.app, &space, &upload.path));
+    } else {
         let date = HttpDate::from_seconds(call.app.store.wall_time_of(upload.expires).as_secs());
         fields.insert(UPLOAD_EXPIRES, date.to_value());
     }

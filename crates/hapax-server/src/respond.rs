@@ -123,9 +123,10 @@ pub fn file<S: Source + Unpin>(status: StatusCode, fields: HeaderMap, body: Down
 }
 
 /// Answers OPTIONS: what the target can do, whether or not it exists.
-pub fn options(allow: HeaderValue) -> Response {
-    let fields =
+pub fn options(allow: HeaderValue, capabilities: &[(HeaderName, HeaderValue)]) -> Response {
+    let mut fields =
         HeaderMap::from_iter([(ALLOW, allow), (UPLOAD_LIMIT, HeaderValue::from_static("min-size=0"))]);
+    fields.extend(capabilities.iter().cloned());
     empty(StatusCode::NO_CONTENT, fields)
 }
 
@@ -164,11 +165,15 @@ pub fn challenge(response: &mut Response, request: &HeaderMap) {
 /// The request fields that a foreign page may send.
 const SHARED_REQUEST_FIELDS: &str = "Authorization, Content-Type, Content-Digest, Repr-Digest, \
      Want-Repr-Digest, Hapax-Part-Value, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, \
-     If-Range, Range, Upload-Offset, Upload-Length, Upload-Complete";
+     If-Range, Range, Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
+     Upload-Draft-Interop-Version, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, \
+     X-Requested-With";
 /// The response fields that a foreign page may read.
 const SHARED_RESPONSE_FIELDS: &str = "Accept-Ranges, Allow, Content-Disposition, Content-Length, \
      Content-Location, Content-Range, ETag, Hapax-Problem, Last-Modified, Location, Repr-Digest, Retry-After, \
-     Upload-Complete, Upload-Expires, Upload-Length, Upload-Limit, Upload-Offset, WWW-Authenticate";
+     Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Complete, \
+     Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length, Upload-Limit, Upload-Metadata, \
+     Upload-Offset, WWW-Authenticate";
 
 /// Lets the page of a listed origin read the answer (CORS); there is no credentials mode.
 pub fn share(response: &mut Response, request: &HeaderMap, allowed_origins: &[String]) {
@@ -314,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_preflight_tells_methods_and_fields() {
-        let mut response = options(HeaderValue::from_static("GET, OPTIONS"));
+        let mut response = options(HeaderValue::from_static("GET, OPTIONS"), &[]);
         share(&mut response, &fields(&[("origin", "https://a.example")]), &["https://a.example".to_owned()]);
         assert_eq!(response.headers()[ACCESS_CONTROL_ALLOW_METHODS], "GET, OPTIONS");
         assert!(response.headers().contains_key(ACCESS_CONTROL_ALLOW_HEADERS));

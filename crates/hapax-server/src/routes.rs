@@ -119,6 +119,14 @@ routes! {
     ReadUploadContent { upload: UploadId } = GET "/uploads/{upload}" by ReadUpload;
     /// Ends an upload.
     DeleteUpload { upload: UploadId } = DELETE "/uploads/{upload}" by CancelUpload;
+    /// Begins an upload of tus.
+    CreateTus = POST "/tus/" by CreateUpload;
+    /// Where an upload stands; ends a running append.
+    ProbeTus { upload: UploadId } = HEAD "/tus/{upload}" by ReadUpload;
+    /// Bytes behind what an upload holds.
+    AppendTus { upload: UploadId } = PATCH "/tus/{upload}" by WriteUpload;
+    /// Ends an upload.
+    TerminateTus { upload: UploadId } = DELETE "/tus/{upload}" by CancelUpload;
     /// Whether the process runs.
     Health = GET "/healthz" by ReadService;
     /// Whether it can do its work.
@@ -183,6 +191,10 @@ struct Captures<'a>(Vec<(&'static str, &'a str)>);
 impl<'a> Captures<'a> {
     /// Lays a pattern over a raw path; `None` if they do not match.
     fn of(pattern: &'static str, path: &'a str) -> Option<Self> {
+        // The slash at the end of a collection may be left out.
+        if pattern.strip_suffix('/') == Some(path) {
+            return Some(Self(Vec::new()));
+        }
         let mut captures = Vec::new();
         let mut rest = path;
         for segment in pattern.split('/').skip(1) {

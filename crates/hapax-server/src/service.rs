@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hapax_proto::access::{Subject, Verb};
+use hapax_proto::dialect::tus::capabilities;
 use hapax_proto::problem::Kind;
 use http::request::Parts;
 use http::{Request, header::HOST};
@@ -17,7 +18,9 @@ use crate::body::RequestBody;
 use crate::call::Call;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
-use crate::{admin, claims, entries, files, hash_tree, health, metrics, resource, session, tokens, uploads};
+use crate::{
+    admin, claims, entries, files, hash_tree, health, metrics, resource, session, tokens, tus, uploads,
+};
 
 /// The name of what no row of the table has, in metrics.
 const NO_ROUTE: &str = "None";
@@ -27,17 +30,22 @@ pub async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> 
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let mut body = RequestBody::new(body);
-    let found = route(&parts.method, parts.uri.path(), &app.config.base_path);
+    let is_tus = tus::is_below(parts.uri.path(), &app.config.base_path);
+    let meant = if is_tus { tus::meant_method(&parts) } else { Ok(parts.method.clone()) };
+    let found = meant.and_then(|method| route(&method, parts.uri.path(), &app.config.base_path));
     let name = match &found {
         Ok(Found::Route(row, _)) => row.name,
         Ok(Found::Options(_)) | Err(_) => NO_ROUTE,
     };
     let outcome = match found {
         Ok(Found::Route(row, route)) => act(app, peer, row.verb, route, &parts, &mut body).await,
-        Ok(Found::Options(allow)) => Ok(respond::options(allow)),
+        Ok(Found::Options(allow)) => Ok(respond::options(allow, &capabilities(app.config.caps.size))),
         Err(refusal) => Err(refusal),
     };
     let mut response = outcome.unwrap_or_else(respond::refusal);
+    if is_tus {
+        tus::sign(&mut response);
+    }
     respond::challenge(&mut response, &parts.headers);
     respond::share(&mut response, &parts.headers, &app.config.allowed_origins);
     let response = respond::early(response, body, parts.version, app.config.deadlines.idle_body).await;
@@ -114,6 +122,10 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::PostFile { path } => files::post(call, path).await,
         Route::DeleteFile { path } => files::delete(call, path).await,
         Route::ProbeUpload { upload } => resource::probe(call, upload).await,
+        Route::CreateTus => tus::create(call).await,
+        Route::ProbeTus { upload } => tus::probe(call, upload).await,
+        Route::AppendTus { upload } => tus::append(call, upload).await,
+        Route::TerminateTus { upload } => tus::terminate(call, upload).await,
         Route::ReadUploadContent { upload } => resource::read(call, upload).await,
     }
 }

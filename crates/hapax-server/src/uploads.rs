@@ -31,8 +31,9 @@ use crate::app::App;
 use crate::auth::access_id;
 use crate::call::{Call, bad_field, long_path};
 use crate::files::{completion, expectation};
+use crate::finish::publish;
 use crate::health::limits;
-use crate::refuse::{ended, problem_of};
+use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
@@ -213,31 +214,15 @@ fn finish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<Co
     let size = Length::new(complete.size);
     let facts = FinishFacts { state: upload.state, size: upload.size, covered: upload.covered };
     let published = match decide_finish(&facts, &Finish { size }) {
-        FinishVerdict::Publish => publish(store, upload, complete)?,
+        FinishVerdict::Publish => publish(store, upload, size, complete.blake3)?,
         FinishVerdict::Replay => replay(store, upload, complete)?,
         FinishVerdict::Ended(state) => return Err(ended(state).into()),
         FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
         FinishVerdict::Incomplete => return Err(incomplete(store, upload, size)?.into()),
     };
     let space = store.catalog().space_by_id(upload.space)?.ok_or(Kind::NotFound)?;
-    Ok(completion(store, &space, &upload.path, &published))
-}
-
-fn publish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<stored::Published, Refusal> {
-    let precondition: Option<Precondition> =
-        upload.precondition.as_deref().map(serde_json::from_str).transpose().map_err(|error| {
-            tracing::error!(%error, upload = %upload.id, "a stored precondition cannot be read");
-            Kind::Damaged
-        })?;
-    let expect = expectation(store, upload.space, &upload.path, precondition.as_ref())??;
-    let size = Length::new(complete.size);
-    store.finish_upload(upload, size, expect, complete.blake3).map_err(|error| match error {
-        StoreError::Mismatch { expected, actual } => Problem::new(Kind::FinalDigestMismatch)
-            .member("expected", expected)
-            .member("actual", actual)
-            .into(),
-        error => problem_of(&error).into(),
-    })
+    let path = store.upload(upload.id)?.path;
+    Ok(completion(store, &space, &path, &published))
 }
 
 /// Answers a repeated `complete` as the first was answered, if it asks for the same.

@@ -572,14 +572,17 @@ fn span_of(part: PartNumber) -> Span {
 // ---------------------------------------------------------------- resize, finish, end
 
 impl Store {
-    /// Gives an open upload another size; whole parts that are the same in both sizes stay.
+    /// Gives an open upload another size; whole parts that are the same in both sizes stay. Whoever is writing ends, unless
+    /// this is the first time that the size is told.
     pub fn resize_upload(
         &self,
         upload: &Upload,
         size: Length,
         mtime: Option<i64>,
     ) -> Result<Upload, StoreError> {
-        self.lanes.evict_all(upload.id);
+        if upload.size.is_some() {
+            self.lanes.evict_all(upload.id);
+        }
         let keep = upload.size.map_or(size.end(), |old| common_parts(old, size));
         self.commit(Intent::Resize {
             upload: upload.id,

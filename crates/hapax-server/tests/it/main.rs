@@ -35,6 +35,9 @@ mod uploads;
 /// Many small appends to one upload.
 mod appends;
 
+/// tus 1.0.0.
+mod tus;
+
 /// Folders, listings, moves.
 mod entries;
 

@@ -1,0 +1,165 @@
+//! Bytes behind what an upload holds, from whatever dialect they come: the append lane is taken over, the offsets are
+//! compared, the body is pumped into the store, and what arrived is durable before anything is said.
+
+use hapax_proto::dialect::tus::{Checksum, ChecksumHasher};
+use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::span::{Length, Offset};
+use hapax_proto::upload::{Append, AppendVerdict, Progress, State, decide_append};
+use hapax_store::append::{AppendIntake, Counts};
+use hapax_store::catalog::{LaneId, Upload, UploadId};
+use hapax_store::error::StoreError;
+use hapax_store::lane::LaneGuard;
+
+use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
+use crate::call::Call;
+use crate::refuse::ended;
+use crate::respond::Refusal;
+
+/// An append, as a dialect understood it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// Where the client believes the upload stands, and how many bytes it sends.
+    pub append: Append,
+    /// The size of the whole, if the request states it.
+    pub total: Option<Length>,
+    /// What its bytes must hash to.
+    pub checksum: Option<Checksum>,
+}
+
+/// What an append came to.
+pub struct Appended {
+    /// The upload as it is now.
+    pub upload: Upload,
+    /// Where it stands.
+    pub offset: Offset,
+    /// The append lane, held until this is dropped: whoever finishes the upload does so before another append begins.
+    pub lane: LaneGuard,
+}
+
+/// Takes an append in.
+///
+/// # Errors
+/// 409 with the true offset if the client is out of step, 400 for another total than was agreed on, 413 for more than
+/// fits, 460 for bytes that are not what the checksum says: then the offset is what it was. 503, and 409 `superseded`,
+/// for a body that was cut or taken over: what arrived of it is durable.
+pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Result<Appended, Refusal> {
+    let mut lane = call.app.store.lanes().take(id, LaneId::Append).await;
+    if lane.is_evicted() {
+        return Err(Kind::Superseded.into());
+    }
+    let (upload, durable) = standing(call, id).await?;
+    let progress = Progress { durable, total: upload.size.or(request.total) };
+    let room = match decide_append(&progress, &request.append) {
+        AppendVerdict::Write { room } => room.length(),
+        AppendVerdict::Mismatch { durable } => return Err(mismatch(&request.append, durable).into()),
+        AppendVerdict::TooLong { room } => return Err(too_long(room)),
+    };
+    let upload = agree_on_size(call, upload, durable, request.total).await?;
+    let checks = request.checksum.map(|checksum| (checksum.hasher(), checksum));
+    let counts = if checks.is_some() { Counts::OnceVerified } else { Counts::AtOnce };
+    let expected = request.append.length;
+    let taking = call
+        .store(move |store| {
+            let intake = store.begin_append(&upload, durable, expected, counts)?;
+            Ok(Box::new(Taking { intake, checks }))
+        })
+        .await?;
+    receive(call, &mut lane, taking, expected.unwrap_or(room)).await?;
+    let (upload, offset) = standing(call, id).await?;
+    Ok(Appended { upload, offset, lane })
+}
+
+/// Finds an open upload and where it stands.
+///
+/// # Errors
+/// 404, or 409 and 410 for one that ended.
+pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<(Upload, Offset), Refusal> {
+    let upload = call.upload(id).await?;
+    if upload.state != State::Open {
+        return Err(ended(upload.state).into());
+    }
+    let looked_up = upload.clone();
+    let offset = call.store(move |store| store.durable_offset(&looked_up)).await?;
+    Ok((upload, offset))
+}
+
+/// Takes the size that a request states for the upload's, if none was agreed on before.
+async fn agree_on_size(
+    call: &Call<'_>,
+    upload: Upload,
+    durable: Offset,
+    stated: Option<Length>,
+) -> Result<Upload, Refusal> {
+    let max = call.app.config.caps.size;
+    match (upload.size, stated) {
+        (_, None) => Ok(upload),
+        (Some(agreed), Some(stated)) if agreed == stated => Ok(upload),
+        (Some(_), Some(_)) => Err(Kind::InconsistentUploadLength.into()),
+        (None, Some(stated)) if stated.end() < durable => Err(Kind::InconsistentUploadLength.into()),
+        (None, Some(stated)) if stated > max => {
+            Err(Problem::new(Kind::TooLarge).member("limit", max.get()).into())
+        }
+        (None, Some(stated)) => call.store(move |store| store.resize_upload(&upload, stated, None)).await,
+    }
+}
+
+fn mismatch(append: &Append, durable: Offset) -> Problem {
+    Problem::new(Kind::MismatchingUploadOffset)
+        .member("expected-offset", durable.get())
+        .member("provided-offset", append.at.get())
+}
+
+fn too_long(room: Length) -> Refusal {
+    Problem::new(Kind::TooLarge).member("limit", room.get()).into()
+}
+
+/// An append on its way in, with what its bytes must hash to.
+struct Taking {
+    intake: AppendIntake,
+    checks: Option<(ChecksumHasher, Checksum)>,
+}
+
+impl Sink for Taking {
+    type Error = StoreError;
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
+        if let Some((hasher, _)) = &mut self.checks {
+            hasher.update(chunk);
+        }
+        self.intake.push(chunk)
+    }
+}
+
+/// Takes the body in and makes what arrived durable, however it ended.
+async fn receive(
+    call: &mut Call<'_>,
+    lane: &mut LaneGuard,
+    taking: Box<Taking>,
+    length_max: Length,
+) -> Result<(), Refusal> {
+    let bounds = Bounds { length_max, idle_max: call.app.config.deadlines.idle_body };
+    let cut = call.app.life.cut();
+    let stop = async {
+        tokio::select! {
+            () = lane.evicted() => Stop::Evicted,
+            stop = cut => stop,
+        }
+    };
+    let Pumped { sink, ended, .. } = pump(&mut *call.body, taking, bounds, stop).await?;
+    let Taking { intake, checks } = *sink;
+    if ended == Ended::Complete
+        && let Some((hasher, checksum)) = checks
+        && !hasher.fits(&checksum)
+    {
+        // Received entirely and wrong. Cut short, it could not be told: then what arrived is kept.
+        call.store(move |_| intake.discard()).await?;
+        return Err(Kind::ChecksumMismatch.into());
+    }
+    call.store(move |_| intake.finish()).await?;
+    match ended {
+        Ended::Complete => Ok(()),
+        Ended::Stopped(Stop::Evicted) => Err(Kind::Superseded.into()),
+        Ended::TooLong => Err(too_long(length_max)),
+        Ended::Stopped(Stop::Draining) | Ended::Cut | Ended::Idle => Err(Kind::Unavailable.into()),
+    }
+}

@@ -1,0 +1,215 @@
+//! tus 1.0.0: create, ask, append, end, under `/tus/`. Its fields are read by `hapax_proto::dialect::tus`; what happens
+//! is [`append`](crate::append)'s and [`finish`](crate::finish)'s.
+//!
+//! A client takes an offset that equals the length for success. So it is told only in or after the transaction that
+//! makes the file visible.
+
+use hapax_proto::access::Verb;
+use hapax_proto::dialect::tus::{
+    self, Checksum, Creation, MEDIA_TYPE, METHOD_OVERRIDE, Metadata, TUS_RESUMABLE, TUS_VERSION,
+    UPLOAD_OFFSET,
+};
+use hapax_proto::dialect::{Conflict, Notes};
+use hapax_proto::digest::FileHash;
+use hapax_proto::name::safe_base_name;
+use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::span::{Length, Offset};
+use hapax_proto::upload::{Append, State};
+use hapax_store::catalog::{LaneId, Meta, Upload, UploadId};
+use hapax_store::upload::CreateUpload;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::app::App;
+use crate::append::{self, Appended};
+use crate::call::{Call, Place, bad_field};
+use crate::finish::publish;
+use crate::resource::standing;
+use crate::respond::{self, Refusal, Response};
+use crate::{stamp, uploads};
+
+/// Names the media types that a PATCH may have.
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// Tells whether a raw path is one of tus.
+pub fn is_below(path: &str, base_path: &str) -> bool {
+    let below = path.strip_prefix(base_path).and_then(|path| path.strip_prefix("/tus"));
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Returns the method that a request means: some networks let no other through than GET and POST.
+///
+/// # Errors
+/// 400 if it names no method.
+pub fn meant_method(parts: &Parts) -> Result<Method, Refusal> {
+    match parts.headers.get(METHOD_OVERRIDE) {
+        Some(meant) if parts.method == Method::POST => {
+            Method::from_bytes(meant.as_bytes()).map_err(|_| bad_field(METHOD_OVERRIDE.as_str()))
+        }
+        _ => Ok(parts.method.clone()),
+    }
+}
+
+/// Adds to every answer below `/tus/` what the protocol asks of all of them, refusals included.
+pub fn sign(response: &mut Response) {
+    let is_of_version = response.status() == StatusCode::PRECONDITION_FAILED;
+    let fields = response.headers_mut();
+    fields.insert(TUS_RESUMABLE, HeaderValue::from_static(tus::VERSION));
+    if is_of_version {
+        fields.insert(TUS_VERSION, HeaderValue::from_static(tus::VERSION));
+    }
+}
+
+/// `POST /tus/`: opens an upload, and takes its first bytes if it brings them.
+pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    tus::check_version(&call.parts.headers)?;
+    let Creation { length, metadata } = tus::parse_creation(&call.parts.headers)?;
+    let max = call.app.config.caps.size;
+    if length.is_some_and(|length| length > max) {
+        return Err(Problem::new(Kind::TooLarge).member("limit", max.get()).into());
+    }
+    let brings_bytes = call.parts.headers.get(CONTENT_TYPE).is_some_and(|media| media == MEDIA_TYPE);
+    let checksum = Checksum::parse(&call.parts.headers)?;
+    let new = described(call, length, &metadata).await?;
+    let (upload, _) = call.store(move |store| store.create_upload(new)).await?;
+    // From here on the request is one on its upload.
+    call.verb = Verb::WriteUpload;
+    let url = url(call.app, upload.id);
+    let mut fields = if brings_bytes {
+        let append = Append { at: Offset::ZERO, length: call.content_length().map(Length::new) };
+        let request = append::Request { append, total: None, checksum };
+        // The upload exists whatever becomes of its bytes, and the client must learn where: it asks there and goes on.
+        let appended = append::append(call, upload.id, request).await;
+        let appended = appended.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
+        conclude(call, appended.upload, appended.offset).await?
+    } else {
+        let mut fields = conclude(call, upload, Offset::ZERO).await?;
+        // Only a creation that brought bytes tells an offset.
+        fields.remove(UPLOAD_OFFSET);
+        fields
+    };
+    fields.insert(LOCATION, url);
+    Ok(respond::empty(StatusCode::CREATED, fields))
+}
+
+/// Finds out where an upload goes, from what the client says about the file.
+async fn described(
+    call: &Call<'_>,
+    size: Option<Length>,
+    metadata: &Metadata,
+) -> Result<CreateUpload, Refusal> {
+    let place = target(call, metadata).await?;
+    let conflict = if metadata.has("overwrite") { Conflict::Replace } else { Conflict::Rename };
+    let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned) };
+    let declared = metadata.text("blake3").map(str::parse::<FileHash>).transpose();
+    let declared = declared.map_err(|_| bad_field("upload-metadata"))?;
+    let media_type = metadata.text("filetype").or(metadata.text("type")).map(str::to_owned);
+    let mtime = stamp::parse_mtime(metadata.text("mtime"))?;
+    Ok(CreateUpload {
+        user: call.who()?.user,
+        key: None,
+        space: place.space.id,
+        path: place.path,
+        size,
+        meta: Meta { mtime, executable: false, media_type },
+        precondition: None,
+        declared,
+        notes: Some(notes.encode()),
+    })
+}
+
+/// Returns the place that the metadata name: `path`, the `relativePath` of a folder dropped on a page, or the base name
+/// in `filename` or `name`; without any of them a name nobody has.
+async fn target(call: &Call<'_>, metadata: &Metadata) -> Result<Place, Refusal> {
+    let named = metadata.text("path").or(metadata.text("relativePath"));
+    let path = match named {
+        Some(path) if path.starts_with('/') => path.to_owned(),
+        Some(path) => format!("/{path}"),
+        None => {
+            let name = metadata.text("filename").or(metadata.text("name")).and_then(safe_base_name);
+            let name = match name {
+                Some(name) => name,
+                None => format!("upload {}", UploadId::random().map_err(|_| Kind::Unavailable)?),
+            };
+            format!("/{name}")
+        }
+    };
+    let place = call.place_in_body(&path, Verb::CreateUpload).await?;
+    if place.path.is_root() { Err(Kind::IsAFolder.into()) } else { Ok(place) }
+}
+
+/// Returns the URL of an upload, relative to the host.
+fn url(app: &App, id: UploadId) -> HeaderValue {
+    let url = format!("{}/tus/{id}", app.config.base_path);
+    HeaderValue::from_str(&url).expect("a URL is visible ASCII")
+}
+
+/// `HEAD /tus/<id>`: where the upload stands. It ends a running append, which keeps what arrived; and it finishes an
+/// upload that has all its bytes, because an offset that equals the length says that.
+///
+/// # Errors
+/// 423 for whatever will pass: on any other status clients forget the URL and start over.
+pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
+    let probed = ask(call, id).await;
+    let fields = probed.map_err(|refusal| match refusal.problem().kind {
+        Kind::Unavailable | Kind::TooMany | Kind::OutOfSpace | Kind::Superseded => Kind::Busy.into(),
+        _ => refusal,
+    })?;
+    Ok(respond::empty(StatusCode::OK, fields))
+}
+
+async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
+    call.upload(id).await?;
+    tus::check_version(&call.parts.headers)?;
+    let _lane = call.app.store.lanes().take(id, LaneId::Append).await;
+    let upload = call.upload(id).await?;
+    let (fields, offset) = standing(call, &upload).await?;
+    if upload.state == State::Open { conclude(call, upload, offset).await } else { Ok(fields) }
+}
+
+/// `PATCH /tus/<id>`: bytes behind what is there.
+pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
+    call.upload(id).await?;
+    tus::check_version(&call.parts.headers)?;
+    if call.parts.headers.get(CONTENT_TYPE).is_none_or(|media| media != MEDIA_TYPE) {
+        let accepted = HeaderValue::from_static(MEDIA_TYPE);
+        return Err(Refusal::from(Kind::MediaType).field(ACCEPT_PATCH, accepted));
+    }
+    let at = tus::parse_offset(&call.parts.headers)?;
+    let total = tus::parse_number(&call.parts.headers, &tus::UPLOAD_LENGTH)?.map(Length::new);
+    let checksum = Checksum::parse(&call.parts.headers)?;
+    let append = Append { at, length: call.content_length().map(Length::new) };
+    let Appended { upload, offset, lane } =
+        append::append(call, id, append::Request { append, total, checksum }).await?;
+    let fields = conclude(call, upload, offset).await?;
+    drop(lane);
+    Ok(respond::empty(StatusCode::NO_CONTENT, fields))
+}
+
+/// `DELETE /tus/<id>`: ends the upload.
+pub async fn terminate(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
+    call.upload(id).await?;
+    tus::check_version(&call.parts.headers)?;
+    uploads::cancel(call, id).await
+}
+
+/// Makes the file visible if all of it is there, and says where the upload stands then.
+///
+/// # Errors
+/// 460 if it is not what was declared at its creation: no client sends other bytes to the same upload, so it ends.
+async fn conclude(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<HeaderMap, Refusal> {
+    let Some(size) = upload.size.filter(|size| size.end() == offset) else {
+        return Ok(standing(call, &upload).await?.0);
+    };
+    let id = upload.id;
+    let published = call.store(move |store| Ok(publish(store, &upload, size, None))).await?;
+    match published {
+        Ok(_) => Ok(standing(call, &call.upload(id).await?).await?.0),
+        Err(refusal) if refusal.problem().kind == Kind::FinalDigestMismatch => {
+            call.store(move |store| store.end_upload(id, State::Poisoned)).await?;
+            Err(Kind::ChecksumMismatch.into())
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
