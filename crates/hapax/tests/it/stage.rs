@@ -44,11 +44,20 @@ impl Server {
 
     /// Starts a server over the store of a folder.
     pub(crate) fn start_in(folder: TempDir) -> Self {
-        let mut child = Self::command(folder.path())
-            .env("HAPAX_ADMIN_PASSWORD", PASSWORD)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_by(&[], folder)
+    }
+
+    /// Starts a server over the store of a folder, run by the words of something around it.
+    pub(crate) fn start_by(around: &[String], folder: TempDir) -> Self {
+        let mut command = Self::command(folder.path());
+        if let [first, rest @ ..] = around {
+            let mut outer = Command::new(first);
+            outer.args(rest).arg(command.get_program()).args(command.get_args());
+            outer.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            outer.current_dir(folder.path()).stdin(Stdio::null());
+            command = outer;
+        }
+        let mut child = command.env("HAPAX_ADMIN_PASSWORD", PASSWORD).stdout(Stdio::piped()).spawn().unwrap();
         let said = first_line(&mut child);
         let address = said.split_whitespace().next().unwrap_or_default();
         let address = address.strip_prefix("http://").and_then(|address| address.parse().ok());
