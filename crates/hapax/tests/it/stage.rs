@@ -189,6 +189,8 @@ pub(crate) fn bytes(size: usize, seed: u64) -> Vec<u8> {
 /// A line to a server that counts the bytes that go up, and holds them when it is told to.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
+    /// Where new connections lead.
+    server: Arc<Mutex<SocketAddr>>,
     gate: Arc<Gate>,
 }
 
@@ -213,10 +215,13 @@ impl Line {
         let state = Mutex::new(State { allowed: [u64::MAX; 2], held: false });
         let gate =
             Arc::new(Gate { up: AtomicU64::new(0), down: AtomicU64::new(0), state, changed: Condvar::new() });
-        let (shared, server) = (Arc::clone(&gate), server.address);
+        let server = Arc::new(Mutex::new(server.address));
+        let (shared, upstream) = (Arc::clone(&gate), Arc::clone(&server));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(server) else { return };
+                let upstream = *upstream.lock().unwrap();
+                // Nobody there: the connection ends at once.
+                let Ok(server) = TcpStream::connect(upstream) else { continue };
                 for way in [Way::Up, Way::Down] {
                     let [client, server] = [&client, &server].map(|stream| stream.try_clone().unwrap());
                     let gate = Arc::clone(&shared);
@@ -227,7 +232,12 @@ impl Line {
                 }
             }
         });
-        Self { address, gate }
+        Self { address, server, gate }
+    }
+
+    /// Leads new connections to another server.
+    pub(crate) fn lead_to(&self, server: &Server) {
+        *self.server.lock().unwrap() = server.address;
     }
 
     /// Lets no more than this pass from now on.
