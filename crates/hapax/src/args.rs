@@ -51,6 +51,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
     #[arg(env = "HAPAX_SERVER", hide_env = true)]
     pub(crate) server: Option<String>,
+    /// Give a transfer up after so many failures in a row without a byte of progress
+    #[arg(long, global = true, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "HAPAX_ATTEMPTS", hide_env = true)]
+    pub(crate) attempts: u32,
     /// What to log on standard error: error, warn, info, debug, trace, or rules like `hapax_client=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     #[arg(env = "HAPAX_LOG", hide_env = true)]

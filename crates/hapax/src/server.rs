@@ -31,13 +31,15 @@ pub(crate) struct Servers<'a> {
     places: &'a Places,
     /// The server of the empty alias, if a flag, the environment or a file says it.
     server: Option<&'a str>,
+    /// After how many failures in a row a transfer is given up.
+    attempts: u32,
     clients: BTreeMap<Alias, Client>,
 }
 
 impl<'a> Servers<'a> {
     /// Prepares to talk to servers.
-    pub(crate) fn new(places: &'a Places, server: Option<&'a str>) -> Self {
-        Self { places, server, clients: BTreeMap::new() }
+    pub(crate) fn new(places: &'a Places, server: Option<&'a str>, attempts: u32) -> Self {
+        Self { places, server, attempts, clients: BTreeMap::new() }
     }
 
     /// Returns the client of an alias.
@@ -49,7 +51,9 @@ impl<'a> Servers<'a> {
             return Ok(client.clone());
         }
         let login = self.login(alias).await?;
-        let client = open(self.places, &login.server, Credentials::Token(login.token), login.user).await?;
+        let mut connection = connection(&login.server, Credentials::Token(login.token), login.user);
+        connection.patience.attempts_max = self.attempts;
+        let client = open(self.places, connection).await?;
         self.clients.insert(alias.clone(), client.clone());
         Ok(client)
     }
@@ -94,7 +98,7 @@ impl<'a> Servers<'a> {
         let name = format!("{user}@{}", server.trim_end_matches('/'));
         if let Some(login) = tokens.find(&name) {
             let credentials = Credentials::Token(login.token.clone());
-            let client = open(self.places, server, credentials, user.clone()).await?;
+            let client = open(self.places, connection(server, credentials, user.clone())).await?;
             match client.api().tokens().await {
                 Err(error) if error.problem() == Some(Kind::Unauthenticated) => {}
                 // Whatever else is wrong, the command itself will meet it.
@@ -119,7 +123,7 @@ pub(crate) async fn exchange(
     password: String,
 ) -> Result<Login, Failure> {
     let credentials = Credentials::Password { user: user.clone(), password };
-    let client = open(places, server, credentials, user.clone()).await?;
+    let client = open(places, connection(server, credentials, user.clone())).await?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let scope = ["read", "write", "admin"].map(str::to_owned).to_vec();
     let mut create = CreateToken { name: format!("hapax on {host}"), scope, expires: None };
@@ -141,13 +145,11 @@ pub(crate) async fn exchange(
     }
 }
 
-async fn open(
-    places: &Places,
-    server: &str,
-    credentials: Credentials,
-    user: String,
-) -> Result<Client, Failure> {
-    let connection = Connection { address: server.to_owned(), credentials, user, ..Connection::default() };
+fn connection(server: &str, credentials: Credentials, user: String) -> Connection {
+    Connection { address: server.to_owned(), credentials, user, ..Connection::default() }
+}
+
+async fn open(places: &Places, connection: Connection) -> Result<Client, Failure> {
     let places = ClientPlaces { checkpoints: places.checkpoints(), cache: Some(places.digests()) };
     Ok(Client::open(connection, places).await?)
 }

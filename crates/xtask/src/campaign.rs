@@ -39,6 +39,9 @@ mod full;
 /// The client's disk that is full.
 mod full_target;
 
+/// A catalog whose files fail.
+mod catalog_faults;
+
 /// What server and client hold in memory.
 mod memory;
 
@@ -122,6 +125,8 @@ enum Kind {
     GetDiskFull,
     /// The account has no room
     Quota,
+    /// A sync or write of the catalog's files fails while a client puts
+    CatalogFaults,
     /// One large file and a crowd of uploads, under a limit of memory
     Memory,
     /// Power cuts, simulated in the tests of the store
@@ -143,6 +148,7 @@ impl Kind {
             Self::GetReplaced => "replacements",
             Self::Race => "races",
             Self::DiskFull | Self::GetDiskFull | Self::Quota => "refusals",
+            Self::CatalogFaults => "faults",
             Self::Memory => "peaks",
             Self::PowerCut => "test runs",
         }
@@ -257,6 +263,7 @@ impl Field {
             Kind::EditDuring => quiet(tally, edits::run_during),
             Kind::Race => quiet(tally, races::run),
             Kind::Quota => quiet(tally, full::run_quota),
+            Kind::CatalogFaults => quiet(tally, catalog_faults::run),
             Kind::Memory => quiet(tally, memory::run),
             Kind::DiskFull => self.on_small_disk(tally, |disk, tally| {
                 let mut dice = Dice::new(self.seed, &kind.name());

@@ -25,29 +25,53 @@ pub(super) async fn put_small(
     put: &Put,
     progress: &Arc<dyn Progress>,
 ) -> Result<Outcome, TransferError> {
+    let mut put = put.clone();
     for round in 0..ROUNDS_MAX {
         let begun = Stamp::now();
         let (source, facts) = Source::open(path).await?;
         progress.event(Event::Begun { size: Some(facts.size()), kept: Length::ZERO });
-        if let Some(blake3) = hash(client, &source, facts, progress).await? {
-            if facts.size() >= CLAIM_MIN
-                && let Some(stored) = claim(client, &put.target, (&facts, blake3), progress).await?
-            {
-                remember(client, path, (&facts, begun), blake3).await;
+        if let Some(blake3) = hash(client, &source, facts, progress).await?
+            && let Some((way, stored)) = bring(client, &source, (facts, blake3), &put, progress).await?
+        {
+            remember(client, path, (&facts, begun), blake3).await;
+            // An edit behind what was read already is in no request.
+            if source.facts_now().await? == facts {
                 progress.event(Event::Done);
-                return Ok(Outcome { how: How::Instant, stored });
-            }
-            if let Some(stored) = send(client, &source, (facts, blake3), put, progress).await? {
-                remember(client, path, (&facts, begun), blake3).await;
-                adorn(client, put, facts, progress).await?;
-                progress.event(Event::Done);
-                let how = if round == 0 { How::Sent } else { How::Changed { sent: 1, parts: 1 } };
+                let how = match way {
+                    How::Sent if round > 0 => How::Changed { sent: 1, parts: 1 },
+                    way => way,
+                };
                 return Ok(Outcome { how, stored });
             }
+            // Who guards the name guards it from others, not from the version of a moment ago.
+            let guard = put.target.precondition.take();
+            put.target.precondition = guard.map(|_| Precondition::Matches(stored.etag));
         }
         progress.event(Event::Changed);
     }
     Err(TransferError::SourceChanged { path: path.to_owned(), rounds: ROUNDS_MAX })
+}
+
+/// Gets the content to the server, by a claim or by sending it, or returns `None` if it changed meanwhile.
+async fn bring(
+    client: &Client,
+    source: &Source,
+    (facts, blake3): (Facts, FileHash),
+    put: &Put,
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<(How, Completed)>, TransferError> {
+    if facts.size() >= CLAIM_MIN
+        && let Some(stored) = claim(client, &put.target, (&facts, blake3), progress).await?
+    {
+        return Ok(Some((How::Instant, stored)));
+    }
+    match send(client, source, (facts, blake3), put, progress).await? {
+        Some(stored) => {
+            adorn(client, put, facts, progress).await?;
+            Ok(Some((How::Sent, stored)))
+        }
+        None => Ok(None),
+    }
 }
 
 /// Returns the hash of the file, or `None` if it changed while it was read.

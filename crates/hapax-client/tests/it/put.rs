@@ -511,6 +511,29 @@ async fn a_small_file_that_changes_is_stored_as_one_of_its_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_behind_the_last_byte_of_a_small_file_is_noticed() {
+    for precondition in [None, Some(Precondition::Absent)] {
+        let bench = Bench::new().await;
+        bench.write(&noise(100_000, 23));
+        let (path, mut edits) = (bench.path(), 0);
+        bench.fake.script(move |name| {
+            // Everything was read, sent and stored by then.
+            if name.starts_with("PATCH /api/v1/entries") && edits < 2 {
+                edits += 1;
+                overwrite(&path, 5, &[edits; 9]);
+            }
+            Fault::None
+        });
+        let mut put = put_to("/a");
+        put.target.precondition = precondition;
+        let outcome = bench.put_with(10, &put).await.unwrap();
+        assert_eq!(outcome.how, How::Changed { sent: 1, parts: 1 });
+        bench.assert_stored("/a");
+        assert_eq!(bench.fake.store().files["/a"].version, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_may_be_shorter_than_parts() {
     let bench = Bench::new().await;
     let length = P + 3_000_000;

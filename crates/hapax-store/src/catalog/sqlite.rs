@@ -5,14 +5,16 @@
 //!   commit([Intent]) --> BEGIN IMMEDIATE
 //!                        per intent: SAVEPOINT, apply, RELEASE or ROLLBACK TO
 //!                        COMMIT  (the WAL is synced here, once for all of them)
+//!                        a long WAL is brought into the database file
 //! ```
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
     Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
 };
 use crate::clock::Timestamp;
-use crate::error::StoreError;
+use crate::error::{ErrorClass, StoreError};
 use crate::id::{DirId, ObjectId, ObjectName};
 use crate::key::Fingerprint;
 
@@ -48,6 +50,9 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a lock of somebody else's (a backup tool, a shell) is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The length of the WAL, in pages, from which on it is brought into the database file: SQLite's own choice.
+const CHECKPOINT_PAGES: i32 = 1_000;
+
 /// Idle readers kept open; more are opened under load and closed again.
 const READERS_KEPT: usize = 8;
 
@@ -55,7 +60,36 @@ const READERS_KEPT: usize = 8;
 pub struct SqliteCatalog {
     path: std::path::PathBuf,
     writer: Mutex<Connection>,
+    checkpoints: Checkpoints,
     readers: Mutex<Vec<Connection>>,
+}
+
+/// The failure of a checkpoint. SQLite's own checkpoints keep it to themselves, and a database file that the disk
+/// refuses would go unnoticed until the WAL has eaten the disk.
+#[derive(Clone, Default)]
+struct Checkpoints(Arc<Mutex<Option<rusqlite::Error>>>);
+
+impl Checkpoints {
+    /// Has a connection bring its WAL into the database file whenever it is long, and note what fails.
+    fn watch(&self, writer: &mut Connection) -> rusqlite::Result<()> {
+        let failure = Arc::clone(&self.0);
+        writer.wal_hook(Some(move |wal: &mut Wal, pages| {
+            if pages >= CHECKPOINT_PAGES
+                && let Err(error) = wal.checkpoint()
+            {
+                *lock(&failure) = Some(error);
+            }
+            // The transaction is committed whatever became of the checkpoint.
+            Ok(())
+        }))
+    }
+
+    /// Returns what failed for good. A full disk and a reader in the way pass: the next commit tries again.
+    fn failure(&self) -> Option<StoreError> {
+        let source = lock(&self.0).take()?;
+        let error = StoreError::Catalog { doing: "bring the log into the catalog", source };
+        (!matches!(error.class(), ErrorClass::Full | ErrorClass::Busy)).then_some(error)
+    }
 }
 
 /// Why an intent came to nothing: it was refused, or the database failed and with it the whole batch.
@@ -96,7 +130,10 @@ impl SqliteCatalog {
         if let Err(found) = schema::migrate(&mut writer).map_err(failed)? {
             return Err(StoreError::Format { found: found.to_string(), supported: schema::newest() });
         }
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::new(Vec::new()) })
+        let checkpoints = Checkpoints::default();
+        checkpoints.watch(&mut writer).map_err(failed)?;
+        let readers = Mutex::new(Vec::new());
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), checkpoints, readers })
     }
 
     /// Runs one consistent read on a pooled connection.
@@ -210,7 +247,8 @@ impl Catalog for SqliteCatalog {
             }
         }
         batch.commit().map_err(failed)?;
-        Ok(answers)
+        // Committed or not is then for the next start to see, like every answer that is lost (R7).
+        self.checkpoints.failure().map_or(Ok(answers), Err)
     }
 
     fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {

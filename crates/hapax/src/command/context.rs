@@ -23,7 +23,7 @@ pub(crate) struct Context {
 impl Context {
     /// Returns the servers that can be talked to.
     pub(super) fn servers(&self) -> Servers<'_> {
-        Servers::new(&self.places, self.global.server.as_deref())
+        Servers::new(&self.places, self.global.server.as_deref(), self.global.attempts)
     }
 }
 

@@ -1,8 +1,14 @@
 //! Exit codes and hints, each by the failure that people meet.
 
-use std::fs;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use crate::stage::{Server, program};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::stage::{Client, Line, Server, Way, program};
 
 #[test]
 fn each_failure_has_its_code_and_its_words() {
@@ -68,4 +74,79 @@ fn a_setting_that_nothing_knows_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("there is no setting serve.lisen; did you mean listen?"), "{said}");
+}
+
+#[test]
+fn a_server_that_is_not_there_may_come_back() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let client = Client::of(nobody);
+    client.write("film", 40 << 20, 1);
+    let said = client.fails(5, &["ls"]);
+    assert!(said.contains("hint: run the same command again"), "{said}");
+    // With a token nothing has to be asked for first: it is the transfer itself that tries again.
+    for attempts in ["1", "3"] {
+        let mut put = client.command(&["put", "--attempts", attempts, "film", ":/film"]);
+        let ended = put.env("HAPAX_TOKEN", "hapax_any").output().unwrap();
+        assert_eq!(ended.status.code(), Some(5), "{ended:?}");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let tried_again = said.matches("trying again in ").count();
+        assert_eq!((tried_again + 1).to_string(), attempts, "{said}");
+        assert!(said.contains("hint: run the same command again"), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_ends_a_put_that_goes_on_later() {
+    let mut server = Server::start();
+    let line = Line::to(&server);
+    let client = server.client().through(&line);
+    client.write("film", 64 << 20, 3);
+    line.hold_after(Way::Up, 40 << 20);
+    let put = client.command(&["put", "--attempts", "2", "--parallel", "1", "film", ":/film"]);
+    let put = thread::spawn(move || {
+        let mut put = put;
+        put.output().unwrap()
+    });
+    line.wait_until_held();
+    kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0), "it drains and ends in order");
+    line.reset();
+    let ended = put.join().unwrap();
+    assert_eq!(ended.status.code(), Some(5), "{ended:?}");
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().unwrap());
+    let again = Server::start_in(folder);
+    line.lead_to(&again);
+    let done = client.done(&["put", "film", ":/film"]);
+    assert_eq!(done["how"], "resumed", "{done}");
+    client.ok(&["verify", "film", ":/film"]);
+}
+
+#[test]
+fn a_source_that_never_settles_is_given_up() {
+    #[track_caller]
+    fn check(size: usize) {
+        let server = Server::start();
+        let client = server.client();
+        let path = client.write("log", size, 2);
+        let settled = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = File::options().write(true).open(&path).unwrap();
+                let mut byte = 0_u8;
+                while !settled.load(Ordering::Relaxed) {
+                    byte = byte.wrapping_add(1);
+                    file.write_all_at(&[byte], 5).unwrap();
+                }
+            });
+            let ended = client.run(&["put", "log", ":/log"]);
+            settled.store(true, Ordering::Relaxed);
+            assert_eq!(ended.status.code(), Some(8), "{ended:?}");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(said.contains("hint: run the same command again when nothing writes to it"), "{said}");
+        });
+        client.ok(&["put", "log", ":/log"]);
+        client.ok(&["verify", "log", ":/log"]);
+    }
+    check(8 << 20);
+    check(40 << 20);
 }

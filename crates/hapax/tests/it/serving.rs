@@ -154,3 +154,38 @@ fn settings_are_shown_with_their_sources() {
     assert!(line("grace = \"1h\"").ends_with("hapax.toml"));
     assert!(line("data = ").contains(".local/share/hapax") && line("data = ").ends_with("# default"));
 }
+
+/// Folders in one request each, until the log of the catalog is long enough to be brought into its file.
+const FOLDERS: usize = 400;
+
+#[test]
+fn a_checkpoint_that_fails_ends_the_server() {
+    let mut server = Server::start();
+    kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().unwrap());
+    // Only the catalog's own file fails: commits go to the log beside it and are durable there.
+    let catalog = folder.path().join("data/catalog.db");
+    let tracer = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64"];
+    let tracer = tracer.map(str::to_owned).into_iter().chain([
+        "-P".to_owned(),
+        catalog.to_string_lossy().into_owned(),
+        "-e".to_owned(),
+        "inject=pwrite64:error=EIO".to_owned(),
+    ]);
+    let mut server = Server::start_by(&tracer.collect::<Vec<_>>(), folder);
+    let client = server.client();
+    for number in 0..FOLDERS {
+        if server.child.try_wait().unwrap().is_some() {
+            break;
+        }
+        // The last one is not answered.
+        client.run(&["mkdir", &format!(":/{number}")]);
+    }
+    let ended = server.child.try_wait().unwrap().expect("a server whose catalog fails has ended");
+    assert_eq!(ended.code(), Some(1));
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().unwrap());
+    let again = Server::start_in(folder);
+    assert!(again.client().ok(&["ls"]).lines().count() > 1, "what was answered is there");
+    assert!(again.client().ok(&["admin", "check"]).starts_with("all is well"));
+}

@@ -44,11 +44,20 @@ impl Server {
 
     /// Starts a server over the store of a folder.
     pub(crate) fn start_in(folder: TempDir) -> Self {
-        let mut child = Self::command(folder.path())
-            .env("HAPAX_ADMIN_PASSWORD", PASSWORD)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_by(&[], folder)
+    }
+
+    /// Starts a server over the store of a folder, run by the words of something around it.
+    pub(crate) fn start_by(around: &[String], folder: TempDir) -> Self {
+        let mut command = Self::command(folder.path());
+        if let [first, rest @ ..] = around {
+            let mut outer = Command::new(first);
+            outer.args(rest).arg(command.get_program()).args(command.get_args());
+            outer.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            outer.current_dir(folder.path()).stdin(Stdio::null());
+            command = outer;
+        }
+        let mut child = command.env("HAPAX_ADMIN_PASSWORD", PASSWORD).stdout(Stdio::piped()).spawn().unwrap();
         let said = first_line(&mut child);
         let address = said.split_whitespace().next().unwrap_or_default();
         let address = address.strip_prefix("http://").and_then(|address| address.parse().ok());
@@ -180,6 +189,8 @@ pub(crate) fn bytes(size: usize, seed: u64) -> Vec<u8> {
 /// A line to a server that counts the bytes that go up, and holds them when it is told to.
 pub(crate) struct Line {
     pub(crate) address: SocketAddr,
+    /// Where new connections lead.
+    server: Arc<Mutex<SocketAddr>>,
     gate: Arc<Gate>,
 }
 
@@ -204,10 +215,13 @@ impl Line {
         let state = Mutex::new(State { allowed: [u64::MAX; 2], held: false });
         let gate =
             Arc::new(Gate { up: AtomicU64::new(0), down: AtomicU64::new(0), state, changed: Condvar::new() });
-        let (shared, server) = (Arc::clone(&gate), server.address);
+        let server = Arc::new(Mutex::new(server.address));
+        let (shared, upstream) = (Arc::clone(&gate), Arc::clone(&server));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(server) else { return };
+                let upstream = *upstream.lock().unwrap();
+                // Nobody there: the connection ends at once.
+                let Ok(server) = TcpStream::connect(upstream) else { continue };
                 for way in [Way::Up, Way::Down] {
                     let [client, server] = [&client, &server].map(|stream| stream.try_clone().unwrap());
                     let gate = Arc::clone(&shared);
@@ -218,7 +232,12 @@ impl Line {
                 }
             }
         });
-        Self { address, gate }
+        Self { address, server, gate }
+    }
+
+    /// Leads new connections to another server.
+    pub(crate) fn lead_to(&self, server: &Server) {
+        *self.server.lock().unwrap() = server.address;
     }
 
     /// Lets no more than this pass from now on.

@@ -7,6 +7,15 @@ use crate::rig::bytes::{MIB, PART};
 use crate::rig::dice::Dice;
 use crate::rig::link::{Counts, Moment, Way};
 
+/// Which faults of all that there could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Faults {
+    /// So many of the first calls.
+    First(usize),
+    /// So many, spread over all calls.
+    Spread(usize),
+}
+
 /// How much of everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scale {
@@ -22,6 +31,8 @@ pub(crate) struct Scale {
     /// The size of the file by which memory is measured, and of each of a crowd.
     pub(crate) memory: u64,
     pub(crate) crowd: u64,
+    /// Calls on the catalog's files that fail.
+    pub(crate) faults: Faults,
     /// How long one command may take before it counts as hanging.
     pub(crate) patience: Duration,
 }
@@ -36,6 +47,7 @@ impl Scale {
         disk: 1_024 * MIB,
         memory: 256 * MIB,
         crowd: 4 * MIB,
+        faults: Faults::Spread(20),
         patience: Duration::from_mins(2),
     };
     /// What a release is measured by.
@@ -47,6 +59,7 @@ impl Scale {
         disk: 6_144 * MIB,
         memory: 2_048 * MIB,
         crowd: 32 * MIB,
+        faults: Faults::First(200),
         patience: Duration::from_mins(30),
     };
 

@@ -107,6 +107,21 @@ impl World {
         self.restart_server()
     }
 
+    /// Returns the server's data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.site.data
+    }
+
+    /// Tells whether the server has ended by itself.
+    pub(crate) fn server_is_over(&mut self) -> bool {
+        self.server.is_over()
+    }
+
+    /// Tells whether the server ends by itself within this time; one that does not is killed.
+    pub(crate) fn server_ends_within(&mut self, patience: Duration) -> anyhow::Result<bool> {
+        Ok(self.server.end_within(patience)? != End::Overdue)
+    }
+
     /// Returns the most memory that the server ever held since its start, in bytes.
     pub(crate) fn server_peak(&self) -> u64 {
         peak_memory(self.server.id())

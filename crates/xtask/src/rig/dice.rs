@@ -36,6 +36,12 @@ impl Dice {
         }
     }
 
+    /// Returns an index of a list that has so many members, at least one.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        let last = u64::try_from(length - 1).expect("a length fits");
+        usize::try_from(self.within(0..=last)).expect("what lies below a length fits like it")
+    }
+
     /// Returns true in `percent` of a hundred cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.within(1..=100) <= percent
