@@ -10,7 +10,7 @@ use hapax_proto::dialect::tus::{
     UPLOAD_OFFSET,
 };
 use hapax_proto::dialect::{Conflict, Notes};
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Algorithm, Digest, Digests};
 use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
@@ -102,8 +102,7 @@ async fn described(
     let place = target(call, metadata).await?;
     let conflict = if metadata.has("overwrite") { Conflict::Replace } else { Conflict::Rename };
     let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned) };
-    let declared = metadata.text("blake3").map(str::parse::<FileHash>).transpose();
-    let declared = declared.map_err(|_| bad_field("upload-metadata"))?;
+    let declared = declared(metadata)?;
     let media_type = metadata.text("filetype").or(metadata.text("type")).map(str::to_owned);
     let mtime = stamp::parse_mtime(metadata.text("mtime"))?;
     Ok(CreateUpload {
@@ -117,6 +116,15 @@ async fn described(
         declared,
         notes: Some(notes.encode()),
     })
+}
+
+/// Reads what the whole must hash to.
+fn declared(metadata: &Metadata) -> Result<Digests, Refusal> {
+    let named = [("blake3", Algorithm::Blake3), ("sha256", Algorithm::Sha256)];
+    let stated = named.into_iter().filter_map(|(key, algorithm)| Some((algorithm, metadata.text(key)?)));
+    let parsed: Result<Digests, _> =
+        stated.map(|(algorithm, text)| Digest::parse_hex(algorithm, &text.to_ascii_lowercase())).collect();
+    parsed.map_err(|_| bad_field("upload-metadata"))
 }
 
 /// Returns the place that the metadata name: `path`, the `relativePath` of a folder dropped on a page, or the base name
