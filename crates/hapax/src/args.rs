@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::tree::{PART, SEGMENT};
 
 use crate::words;
@@ -205,17 +206,36 @@ pub(crate) struct Put {
 /// `hapax get`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Get {
-    /// Remote files and, last and if wanted, the local target; - is standard output
+    /// Remote files or http(s) addresses and, last and if wanted, the local target; - is standard output
     #[arg(required = true, num_args = 1.., value_names = ["REMOTE", "LOCAL"], value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
     /// Receive folders with everything in them
     #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
     pub(crate) recursive: bool,
     /// Replace local files that have the name already
-    #[arg(long, env = "HAPAX_OVERWRITE", hide_env = true)]
+    #[arg(long, visible_alias = "force", env = "HAPAX_OVERWRITE", hide_env = true)]
     pub(crate) overwrite: bool,
     #[command(flatten)]
     pub(crate) pace: Pace,
+    #[command(flatten)]
+    pub(crate) web: Web,
+}
+
+/// How files come from servers that are not hapax.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Web {
+    /// From an address: a digest that the file must have, such as sha-256:9f86d0…; may be repeated
+    #[arg(long, value_name = "ALG:HEX", value_parser = digest)]
+    #[arg(env = "HAPAX_DIGEST", hide_env = true)]
+    pub(crate) digest: Vec<Digest>,
+    /// From an address: the most connections that fetch one file; only as many as pay are used
+    #[arg(long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(env = "HAPAX_CONNECTIONS", hide_env = true)]
+    pub(crate) connections: u8,
+    /// From an address: how long a connection may bring nothing, or hardly anything
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(env = "HAPAX_STALL", hide_env = true)]
+    pub(crate) stall: Duration,
 }
 
 /// How a transfer goes about its work.
@@ -442,6 +462,22 @@ pub(crate) struct Completions {
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
+}
+
+/// Reads a digest as `hapax hash` and lists of digests write it: the algorithm with or without its hyphen, the value in
+/// letters of either size.
+fn digest(text: &str) -> Result<Digest, String> {
+    let (key, value) =
+        text.split_once(':').ok_or("write the algorithm, a colon and the value in hexadecimal")?;
+    let known = |algorithm: &&Algorithm| {
+        algorithm.key().eq_ignore_ascii_case(key)
+            || algorithm.key().replace('-', "").eq_ignore_ascii_case(key)
+    };
+    let Some(algorithm) = Algorithm::ALL.iter().find(known) else {
+        let keys: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.key()).collect();
+        return Err(format!("{key} is none of {}", keys.join(", ")));
+    };
+    Digest::parse_hex(*algorithm, &value.to_ascii_lowercase()).map_err(|error| error.to_string())
 }
 
 fn request_size(text: &str) -> Result<u64, String> {
