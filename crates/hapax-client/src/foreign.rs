@@ -53,6 +53,9 @@ const ROUNDS_MAX: u32 = 5;
 /// After how many of them no two answers are put together any more: servers behind one address may differ for ever.
 const RANGED_ROUNDS_MAX: u32 = 2;
 
+/// A good value of [`Manners::beat`]: what a crash costs is what came since, and a sync is not free.
+pub const BEAT: Duration = Duration::from_secs(1);
+
 /// How other people's servers are asked.
 #[derive(Debug, Clone)]
 pub struct Manners {
@@ -62,6 +65,8 @@ pub struct Manners {
     pub deadlines: Deadlines,
     /// How patient transfers are.
     pub patience: Policy,
+    /// How often what came is made durable, and measured whether more connections pay.
+    pub beat: Duration,
 }
 
 /// The way to any server. Clones share everything.
@@ -71,6 +76,7 @@ pub struct Web {
     policy: Arc<Policy>,
     checkpoints: Arc<Path>,
     stall: Duration,
+    beat: Duration,
 }
 
 impl Web {
@@ -81,6 +87,7 @@ impl Web {
             policy: Arc::new(manners.patience),
             checkpoints: manners.checkpoints.into(),
             stall: manners.deadlines.idle,
+            beat: manners.beat,
         })
     }
 }

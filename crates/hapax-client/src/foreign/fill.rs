@@ -2,12 +2,11 @@
 //! each brings, and what is done when one fails; which bytes whose are, and how many connections pay, is decided by
 //! `hapax_proto::pin::{segments, pace}`.
 //!
-//! What arrives is written at its offset; what is written is made durable, and then recorded, once a second and at
-//! the end of each connection that failed.
+//! What arrives is written at its offset; what is written is made durable, and then recorded, at each beat and when
+//! the last connection fails.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hapax_proto::pin::foreign::{End, Held, Remedy, decide_next, remedy};
@@ -30,9 +29,6 @@ use crate::sink::Sink;
 use crate::source::PIECE;
 use crate::tasks::joined;
 use crate::wire;
-
-/// How often is measured how fast bytes come, and what came is made durable.
-const TICK: Duration = Duration::from_secs(1);
 
 /// How often an answer of no use is asked for again, before it is believed.
 const AGAIN_MAX: u32 = 3;
@@ -242,7 +238,7 @@ struct Crew<'a> {
 impl Crew<'_> {
     /// Fetches until everything is written.
     async fn fill(&mut self, mut opened: Option<Usable>) -> Result<(), TransferError> {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(self.line.beat());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset();
         let mut mark = Mark { at: Instant::now(), arrived: self.line.arrived(), busy: 0 };

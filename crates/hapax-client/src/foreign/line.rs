@@ -58,6 +58,11 @@ impl Line {
         &self.web.policy
     }
 
+    /// Returns how often is measured and saved.
+    pub(super) fn beat(&self) -> Duration {
+        self.web.beat
+    }
+
     pub(super) fn progress(&self) -> &Arc<dyn Progress> {
         &self.progress
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hapax_client::TransferError;
 use hapax_client::foreign::{
-    Address, Fetch, Fetched, How, Manners, Proof, Streamed, Target, Web, fetch_file, fetch_stream,
+    Address, BEAT, Fetch, Fetched, How, Manners, Proof, Streamed, Target, Web, fetch_file, fetch_stream,
 };
 use hapax_client::progress::Progress;
 use hapax_client::sink::Overwrite;
@@ -44,6 +44,7 @@ pub(super) async fn run(
         checkpoints: context.places.checkpoints(),
         deadlines: Deadlines { idle: get.web.stall, ..Deadlines::default() },
         patience: Policy::default(),
+        beat: BEAT,
     })?;
     if target == Path::new(STDOUT) {
         return stream(context, &web, (addresses, &digests)).await;
