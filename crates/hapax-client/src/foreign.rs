@@ -36,7 +36,7 @@ use hapax_proto::span::Length;
 
 pub use self::address::Address;
 use self::line::Line;
-use self::plan::{Begun, Record, begin, digests_of, forget, recall};
+use self::plan::{Begun, Record, begin, digests_of, forget, last_version, recall};
 use self::probe::open;
 pub use self::stream::{Streamed, fetch_stream};
 use crate::attempt::Attempts;
@@ -179,8 +179,16 @@ pub async fn fetch_file(
     let (log, records) = Log::open(&web.checkpoints, &key).await?;
     let log = Arc::new(log);
     let line = Line::new(web, &fetch.address, progress);
-    let mut rounds =
-        Rounds { fetch, line: &line, log: &log, progress, changes: 0, opening: Opening::Range, stated: None };
+    let mut rounds = Rounds {
+        fetch,
+        line: &line,
+        log: &log,
+        progress,
+        changes: 0,
+        opening: Opening::Range,
+        stated: None,
+        stale: Vec::new(),
+    };
     let fetched = rounds.walk(records, &local).await;
     match &fetched {
         Ok(_) => {
@@ -204,6 +212,9 @@ struct Rounds<'a> {
     opening: Opening,
     /// The size that answers with ranges stated, once they are not relied on any more.
     stated: Option<Length>,
+    /// Records of what is not gone on with. They are forgotten once something else begins, because until then they
+    /// tell what kind of file there was.
+    stale: Vec<Record>,
 }
 
 impl Rounds<'_> {
@@ -237,13 +248,14 @@ impl Rounds<'_> {
                 failed if begun.goes_on(self.opening) && !is_false(&failed) => return Err(failed),
                 // Nothing of it could be gone on with.
                 failed => {
-                    forget(self.log, begun.records()).await?;
-                    anew.after(failed, 0).await?;
-                    continue;
+                    if let Err(failed) = anew.after(failed, 0).await {
+                        forget(self.log, begun.records()).await?;
+                        return Err(failed);
+                    }
                 }
             }
             self.progress.event(Event::Lost(begun.sink.length().await?));
-            forget(self.log, begun.records()).await?;
+            self.stale.extend(begun.records());
         }
     }
 
@@ -271,14 +283,16 @@ impl Rounds<'_> {
     }
 
     /// Goes on with what the checkpoint knows, or begins anew with a first answer.
-    async fn begun(&self, records: Vec<Record>) -> Result<Begun, TransferError> {
+    async fn begun(&mut self, records: Vec<Record>) -> Result<Begun, TransferError> {
         if self.opening == Opening::Range
             && let Some(begun) = recall(&records, &self.fetch.digests).await?
         {
             return Ok(begun);
         }
-        forget(self.log, records).await?;
-        let opened = open(self.line, self.opening, &self.fetch.digests).await?;
+        self.stale.extend(records);
+        let before = last_version(&self.stale);
+        let opened = open(self.line, self.opening, (&self.fetch.digests, before.as_ref())).await?;
+        forget(self.log, std::mem::take(&mut self.stale)).await?;
         let target = match &self.fetch.target {
             Target::File(path) => absolute(path)?,
             Target::Folder(folder) => absolute(&folder.join(&opened.name))?,

@@ -472,7 +472,13 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
     error.is_connect()
         && std::iter::successors(std::error::Error::source(error), |cause| cause.source())
             .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .any(|cause| cause.kind() == io::ErrorKind::InvalidData)
+            .any(is_invalid_data)
+}
+
+/// An error that another one wraps is not among its sources.
+fn is_invalid_data(error: &io::Error) -> bool {
+    let wrapped = || error.get_ref().and_then(|wrapped| wrapped.downcast_ref::<io::Error>());
+    error.kind() == io::ErrorKind::InvalidData || wrapped().is_some_and(is_invalid_data)
 }
 
 /// Spells an address without a slash at its end; `None` if it is no address of an HTTP server.

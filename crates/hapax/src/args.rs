@@ -469,10 +469,10 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 fn digest(text: &str) -> Result<Digest, String> {
     let (key, value) =
         text.split_once(':').ok_or("write the algorithm, a colon and the value in hexadecimal")?;
-    let known = |algorithm: &&Algorithm| {
-        algorithm.key().eq_ignore_ascii_case(key)
-            || algorithm.key().replace('-', "").eq_ignore_ascii_case(key)
-    };
+    let spelled = |key: &str| key.to_ascii_lowercase().replace('-', "");
+    // The registered key of SHA-1 is not what people call it.
+    let wanted = Some(spelled(key)).filter(|key| key != "sha1").unwrap_or_else(|| "sha".to_owned());
+    let known = |algorithm: &&Algorithm| spelled(algorithm.key()) == wanted;
     let Some(algorithm) = Algorithm::ALL.iter().find(known) else {
         let keys: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.key()).collect();
         return Err(format!("{key} is none of {}", keys.join(", ")));
@@ -496,6 +496,28 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_digest_is_read_as_lists_write_it() {
+        #[track_caller]
+        fn check(text: &str, read: Option<&str>) {
+            assert_eq!(digest(text).ok().map(|digest| digest.to_string()).as_deref(), read);
+        }
+        const MD5: &str = "md5:d41d8cd98f00b204e9800998ecf8427e";
+        const SHA1: &str = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
+        let sha256 = format!("sha-256:{}", "0a".repeat(32));
+        check(MD5, Some(MD5));
+        check(&MD5.to_ascii_uppercase(), Some(MD5));
+        check(&sha256, Some(&sha256));
+        check(&sha256.replace("sha-256", "SHA256"), Some(&sha256));
+        for key in ["sha", "sha1", "SHA-1"] {
+            check(&format!("{key}:{SHA1}"), Some(&format!("sha:{SHA1}")));
+        }
+        check("sha-256:0a", None);
+        check("sha-3:0a", None);
+        check(SHA1, None);
+        check("md5:", None);
     }
 
     #[test]

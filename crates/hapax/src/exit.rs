@@ -225,7 +225,7 @@ fn hint_for(error: &TransferError, code: Code) -> Option<String> {
         TransferError::Redirected { .. } => "name the address that it leads to, if you trust it",
         TransferError::DigestMismatch { .. } => "nothing of it was kept: ask where the digest is from",
         TransferError::Unusable { refusal: Refusal::Interposed, .. } => {
-            "sign in to the network, then run the same command again: what came before is kept"
+            "sign in to the network and run the same command again, or remove the .part file if it is the page you want"
         }
         TransferError::NoSpace { .. } => "make room and run the same command again: what is proven is kept",
         TransferError::Refused { problem, .. } => match problem.kind {

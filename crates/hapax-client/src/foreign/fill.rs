@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::line::{Body, Line};
 use super::plan::{Begun, Record, solid};
+use super::probe::{AGAIN_MAX, passing};
 use crate::attempt::Attempts;
 use crate::checkpoint::Log;
 use crate::error::TransferError;
@@ -29,9 +30,6 @@ use crate::sink::Sink;
 use crate::source::PIECE;
 use crate::tasks::joined;
 use crate::wire;
-
-/// How often an answer of no use is asked for again, before it is believed.
-const AGAIN_MAX: u32 = 3;
 
 /// Bytes that wait to be written, in order.
 struct Landing {
@@ -305,9 +303,7 @@ impl Crew<'_> {
         }
         if again {
             // Counted by itself; the wait is that of a broken line.
-            let doing = error.to_string();
-            let wait = TransferError::Disconnected { doing, source: Some(Box::new(error)) };
-            return self.attempts.after(wait, self.line.arrived()).await;
+            return self.attempts.after(passing(&error), self.line.arrived()).await;
         }
         self.save().await?;
         // A line that hardly moves achieves nothing, or a trickle would be waited for for ever.

@@ -157,6 +157,14 @@ pub(super) async fn recall(records: &[Record], known: &Digests) -> Result<Option
     Ok(Some(Begun { sink, id, target, version, held: Some(held), here, kept, body, is_whole: false }))
 }
 
+/// Returns the version that the records name last, pinned or not.
+pub(super) fn last_version(records: &[Record]) -> Option<Version> {
+    records.iter().rev().find_map(|record| match record {
+        Record::Version { version, .. } => Some(Version::from(version)),
+        Record::Solid { .. } => None,
+    })
+}
+
 fn span(start: u64, end: u64) -> Option<Span> {
     Span::new(Offset::new(start), Offset::new(end))
 }

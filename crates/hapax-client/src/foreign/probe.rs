@@ -2,14 +2,22 @@
 //! answer is good for is decided by `decide_first`.
 
 use hapax_proto::digest::Digests;
-use hapax_proto::pin::Response;
 use hapax_proto::pin::foreign::{First, Opening, Version, decide_first};
 use hapax_proto::pin::naming::file_name;
+use hapax_proto::pin::{Refusal, Response};
 
 use super::line::{Body, Line};
 use crate::attempt::Attempts;
 use crate::error::TransferError;
 use crate::wire;
+
+/// How often an answer of no use is asked for again, before it is believed.
+pub(super) const AGAIN_MAX: u32 = 3;
+
+/// Makes an error of a kind that is waited for, of one that may pass although it does not look like it.
+pub(super) fn passing(error: &TransferError) -> TransferError {
+    TransferError::Disconnected { doing: error.to_string(), source: None }
+}
 
 /// A file whose first answer is coming in.
 pub(super) struct Opened {
@@ -22,13 +30,14 @@ pub(super) struct Opened {
     pub(super) name: String,
 }
 
-/// Asks until the file begins to come.
+/// Asks until the file begins to come. A page is not taken for what was something else `before`, as far as is known.
 pub(super) async fn open(
     line: &Line,
     mut opening: Opening,
-    known: &Digests,
+    (known, before): (&Digests, Option<&Version>),
 ) -> Result<Opened, TransferError> {
     let mut attempts = Attempts::new(line.policy(), line.progress(), 0);
+    let mut pages = 0;
     loop {
         let answer = match line.ask_first(opening).await {
             Ok(answer) => answer,
@@ -64,6 +73,15 @@ pub(super) async fn open(
             // A refusal by status says more in its body.
             First::Refuse(_) => return Err(answer.refusal().await),
         };
+        if before.is_some_and(|before| version.is_page_instead_of(before)) {
+            pages += 1;
+            let error = line.unusable(Refusal::Interposed);
+            if pages >= AGAIN_MAX {
+                return Err(error);
+            }
+            attempts.after(passing(&error), 0).await?;
+            continue;
+        }
         return Ok(Opened { version, body: line.body(answer, announced), is_whole, name });
     }
 }

@@ -43,7 +43,7 @@ pub async fn fetch_stream(
     let mut attempts = Attempts::new(line.policy(), progress, 0);
     let writer = Arc::new(Mutex::new(output));
     loop {
-        let opened = open(&line, Opening::Range, digests).await?;
+        let opened = open(&line, Opening::Range, (digests, None)).await?;
         let held = opened.version.held(digests).filter(Held::shows_in_answers);
         progress.event(Event::Begun { size: opened.version.size, kept: Length::ZERO });
         let mut output = Output::new(&writer, &opened.version, digests);

@@ -618,6 +618,26 @@ async fn a_portal_in_between_is_waited_for_and_never_saved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_portal_is_not_saved_in_place_of_a_file_that_nothing_pins() {
+    let served = content(33);
+    let bench = Bench::new(move |number, asked| match number {
+        1 => good(asked, &served, "\"v\"").without("etag").then(Then::Cut(1_000_000)),
+        _ => Reply::new(200, "<html>").with("content-type", "text/html"),
+    })
+    .await;
+    for requests in [4, 7] {
+        let error = bench.fetch().await.unwrap_err();
+        let interposed = matches!(error, TransferError::Unusable { refusal: Refusal::Interposed, .. });
+        assert!(interposed && !bench.target().exists(), "{error:?}");
+        assert_eq!(bench.wild.asked().len(), requests, "also in the next process");
+    }
+    let served = content(33);
+    bench.wild.script(move |_, asked| good(asked, &served, "\"v\"").without("etag"));
+    bench.fetch().await.unwrap();
+    bench.assert_got(&content(33));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_stalls_or_trickles_is_left() {
     for then in [Then::Stall(0), Then::Stall(1_000_000), Then::Trickle(1_000_000)] {
         let (bytes, served) = (content(24), content(24));
@@ -731,6 +751,11 @@ async fn a_digest_is_verified_whoever_states_it() {
     })
     .await;
     assert_eq!(fetched.proof, Proof::Digest(Algorithm::Sha256));
+    let (served, md5) = (bytes.clone(), digest(Algorithm::Md5, &bytes));
+    let md5 = data_encoding::BASE64.encode(md5.value());
+    let fetched =
+        had(&bytes, 1, move |_, _| Reply::new(200, served.clone()).with("content-md5", md5.clone())).await;
+    assert_eq!(fetched.proof, Proof::Digest(Algorithm::Md5));
     // The server contradicts itself: fetched once more, then refused, and nothing is kept.
     let served = bytes.clone();
     let (error, kept) =

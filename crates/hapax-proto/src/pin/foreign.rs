@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, IF_RANGE, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -17,7 +18,7 @@ use super::{
     ContentRange, Pin, Refusal, Response, Unanswered, Validator, Verdict, decide_response, decide_unanswered,
     is_coded, parse_number, stated_digests, states_other_length,
 };
-use crate::digest::{Digest, Digests};
+use crate::digest::{Algorithm, Digest, Digests};
 use crate::span::{Length, Offset, SIZE_MAX, Span};
 use crate::validator::{EntityTag, HttpDate, single_line};
 
@@ -27,6 +28,9 @@ use crate::validator::{EntityTag, HttpDate, single_line};
 /// clocks that disagree unlikely. No client can know the former of somebody else's server, so it is the latter: the
 /// minute that RFC 7232 §2.2.2 named.
 pub const DATE_STRONG_AFTER: Duration = Duration::from_mins(1);
+
+/// How many bytes a digest must have to tell versions apart, where nothing else does: a checksum of four has too few.
+const DIGEST_PINS_FROM: usize = 16;
 
 /// What an answer says about the version of the file it brings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,13 +66,20 @@ impl Version {
         }
     }
 
+    /// Tells whether this is a web page where there was a file before that was none.
+    pub fn is_page_instead_of(&self, before: &Self) -> bool {
+        is_page(self.media_type.as_deref()) && !is_page(before.media_type.as_deref())
+    }
+
     /// Returns what pins this version, if anything does: a strong tag, else a strong date, else a digest of the
     /// whole, of `known` from elsewhere or of the answer itself. Without a size there are no pieces to be pinned.
     pub fn held(&self, known: &Digests) -> Option<Held> {
         let size = self.size?;
         let tag = self.tag.clone().filter(|tag| !tag.is_weak()).map(Validator::Tag);
         let date = || self.modified.filter(|_| self.date_is_strong).map(Validator::Date);
-        let digest = || known.iter().next().or_else(|| self.digests.iter().next()).map(Validator::Digest);
+        let mut digests = known.iter().chain(self.digests.iter());
+        let digest =
+            || digests.find(|digest| digest.value().len() >= DIGEST_PINS_FROM).map(Validator::Digest);
         let validator = tag.or_else(date).or_else(digest)?;
         Some(Held {
             pin: Pin { validator, size },
@@ -194,7 +205,7 @@ fn decide_first_whole(fields: &HeaderMap) -> First {
         }
         Some(_) => return First::Refuse(Refusal::Status(StatusCode::OK)),
     };
-    First::Whole { version: Version { size, ..Version::of(fields) } }
+    First::Whole { version: Version { size, digests: whole_digests(fields), ..Version::of(fields) } }
 }
 
 /// Decides on a first 206; `None` if it is not the beginning of a file of a known size.
@@ -211,7 +222,11 @@ pub fn decide_next(held: &Held, asked: Span, response: &Response<'_>) -> Verdict
     if brings_bytes && is_interposed(held, response.fields) {
         return Verdict::Refuse(Refusal::Interposed);
     }
-    if brings_bytes && stated_digests(response.fields).disagreement(&held.digests).is_some() {
+    let stated = match response.status {
+        StatusCode::OK => whole_digests(response.fields),
+        _ => stated_digests(response.fields),
+    };
+    if brings_bytes && stated.disagreement(&held.digests).is_some() {
         return Verdict::Changed;
     }
     decide_response(&held.pin, asked, response)
@@ -220,10 +235,26 @@ pub fn decide_next(held: &Held, asked: Span, response: &Response<'_>) -> Verdict
 /// Tells whether an answer is a web page where the file is none: what captive portals, proxies and sites that have
 /// removed a file send with a 200.
 fn is_interposed(held: &Held, fields: &HeaderMap) -> bool {
-    let is_page = |media_type: &Option<String>| {
-        matches!(media_type.as_deref(), Some("text/html" | "application/xhtml+xml"))
-    };
-    is_page(&media_type(fields)) && !is_page(&held.media_type)
+    is_page(media_type(fields).as_deref()) && !is_page(held.media_type.as_deref())
+}
+
+fn is_page(media_type: Option<&str>) -> bool {
+    matches!(media_type, Some("text/html" | "application/xhtml+xml"))
+}
+
+/// Reads the digests that an answer with the whole states, `Content-MD5` among them: it is obsolete (RFC 7231 Appendix
+/// B), but servers send it. Beside a part it is of the part, so it counts beside the whole only.
+fn whole_digests(fields: &HeaderMap) -> Digests {
+    let mut digests = stated_digests(fields);
+    let md5 = single_line(fields, &HeaderName::from_static("content-md5"))
+        .and_then(|field| BASE64.decode(field.as_bytes()).ok())
+        .and_then(|value| Digest::new(Algorithm::Md5, &value).ok());
+    if let Some(md5) = md5
+        && digests.get(Algorithm::Md5).is_none()
+    {
+        digests.insert(md5);
+    }
+    digests
 }
 
 fn media_type(fields: &HeaderMap) -> Option<String> {
@@ -424,6 +455,33 @@ mod tests {
         // Without a size there are no pieces.
         let First::Whole { version } = first(Opening::Range, 200, &[("etag", "\"a\"")]) else { panic!() };
         assert_eq!(version.held(&known), None);
+    }
+
+    #[test]
+    fn a_checksum_pins_nothing() {
+        let checksum = stated_digests(&map(&[("repr-digest", "crc32c=:AAAAAA==:")]));
+        assert!(!checksum.is_empty());
+        assert_eq!(pinned(&[], &checksum), None);
+    }
+
+    #[test]
+    fn content_md5_counts_beside_the_whole() {
+        const MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+        #[track_caller]
+        fn check(fields: &[(&str, &str)], expected: Option<&str>) {
+            let First::Whole { version } = first(Opening::Range, 200, fields) else { panic!() };
+            let found = version.digests.get(Algorithm::Md5).map(|digest| BASE64.encode(digest.value()));
+            assert_eq!(found.as_deref(), expected);
+        }
+        check(&[("content-md5", MD5)], Some(MD5));
+        check(&[("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg")], None);
+        check(&[("content-md5", "AAAA")], None);
+        check(&[("content-md5", MD5), ("content-md5", MD5)], None);
+        let stated = ("repr-digest", "md5=:AAAAAAAAAAAAAAAAAAAAAA==:");
+        check(&[("content-md5", MD5), stated], Some("AAAAAAAAAAAAAAAAAAAAAA=="));
+        let part = [("content-md5", MD5), ("content-range", "bytes 0-9/20")];
+        let First::Part { version, .. } = first(Opening::Range, 206, &part) else { panic!() };
+        assert!(version.digests.is_empty());
     }
 
     /// Decides on the answer to a request for `[100, 200)` of 1,000 bytes of media type `application/zip`.
