@@ -116,6 +116,14 @@ pub enum TransferError {
         /// What the TLS library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What came is no answer of HTTP, or too large a one.
+    #[error("the server's answer cannot be read: {doing}")]
+    NotHttp {
+        /// The request.
+        doing: String,
+        /// What the HTTP library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Redirects that are not followed.
     #[error("the redirects are not followed: {doing}")]
     Redirected {

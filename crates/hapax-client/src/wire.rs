@@ -299,6 +299,9 @@ impl Wire {
             Ok(Err(error)) if is_untrusted(&error) => {
                 Err(TransferError::Untrusted { doing, source: Box::new(error.without_url()) })
             }
+            Ok(Err(error)) if is_unreadable(&error) => {
+                Err(TransferError::NotHttp { doing, source: Box::new(error.without_url()) })
+            }
             Ok(Err(error)) => Err(disconnected(&doing, error)),
             Err(_) => Err(TransferError::Disconnected { doing, source: None }),
         }
@@ -479,6 +482,14 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
 fn is_invalid_data(error: &io::Error) -> bool {
     let wrapped = || error.get_ref().and_then(|wrapped| wrapped.downcast_ref::<io::Error>());
     error.kind() == io::ErrorKind::InvalidData || wrapped().is_some_and(is_invalid_data)
+}
+
+/// Tells whether what came is no answer: a head that cannot be read is not a line that broke, and asking again gives
+/// the same.
+fn is_unreadable(error: &reqwest::Error) -> bool {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_parse)
 }
 
 /// Spells an address without a slash at its end; `None` if it is no address of an HTTP server.
