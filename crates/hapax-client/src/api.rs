@@ -210,6 +210,7 @@ impl Api {
         match &pin.validator {
             Validator::Tag(etag) => ask.fields.insert(IF_MATCH, etag.to_value()),
             Validator::Date(date) => ask.fields.insert(IF_UNMODIFIED_SINCE, date.to_value()),
+            Validator::Digest(_) => None,
         };
         self.wire.ask(ask).await
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Digest, FileHash};
 use hapax_proto::pin::Refusal;
 use hapax_proto::problem::{Advice, Kind, Problem};
 use hapax_proto::span::{Length, Offset};
@@ -97,6 +97,68 @@ pub enum TransferError {
         doing: String,
         /// What the HTTP library said.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Bytes came, but far too few of them in too long a time.
+    #[error("the connection hardly moves: {doing}: {moved} bytes in {} s", window.as_secs())]
+    Stalled {
+        /// The request.
+        doing: String,
+        /// How many bytes came.
+        moved: Length,
+        /// In how long.
+        window: Duration,
+    },
+    /// The certificate of a server is not believed, or it speaks no TLS.
+    #[error("no trusted connection: {doing}")]
+    Untrusted {
+        /// The request.
+        doing: String,
+        /// What the TLS library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What came is no answer of HTTP, or too large a one.
+    #[error("the server's answer cannot be read: {doing}")]
+    NotHttp {
+        /// The request.
+        doing: String,
+        /// What the HTTP library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Redirects that are not followed.
+    #[error("the redirects are not followed: {doing}")]
+    Redirected {
+        /// The request.
+        doing: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A server that brings something each time it is asked, but too little.
+    #[error("gave up on {path} after {requests} requests")]
+    Exhausted {
+        /// The address.
+        path: String,
+        /// How many there were.
+        requests: u64,
+    },
+    /// A file that is larger than the room there is for it; found out before a byte was written.
+    #[error("{path} has {size} bytes, and there is room for {room}")]
+    NoRoom {
+        /// The address.
+        path: String,
+        /// How large the server says it is.
+        size: Length,
+        /// How much room there is.
+        room: Length,
+    },
+    /// A file that arrived whole and is another one.
+    #[error("{path} has the digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// The address.
+        path: String,
+        /// The digest it should have.
+        expected: Box<Digest>,
+        /// The digest it has.
+        actual: Box<Digest>,
     },
     /// The server refused, by one of its own problems.
     #[error("{doing}: {about}", about = problem.detail.as_deref().unwrap_or_else(|| problem.kind.about()))]
@@ -204,7 +266,7 @@ impl TransferError {
     /// Returns what the caller should do next.
     pub fn advice(&self) -> Advice {
         match self {
-            Self::Disconnected { .. } => Advice::Reprobe,
+            Self::Disconnected { .. } | Self::Stalled { .. } => Advice::Reprobe,
             Self::Refused { problem, .. } => problem.kind.advice(),
             // Of a foreign status (a proxy on the way), those that pass by themselves.
             Self::Unexpected { status, .. } => match status.as_u16() {

@@ -35,6 +35,8 @@ pub mod claim;
 pub mod upload;
 /// The download engine.
 pub mod download;
+/// Downloads from servers that are not ours.
+pub mod foreign;
 
 pub use client::{Client, Connection, Places};
 pub use error::TransferError;

@@ -80,6 +80,23 @@ impl Sink {
 
     /// Opens a temporary file again, or returns `None` if it is gone or is another one.
     pub async fn reopen(path: &Path, id: FileId, size: Length) -> Result<Option<Self>, TransferError> {
+        Self::reopen_if(path, id, move |found| found == size).await
+    }
+
+    /// Opens a temporary file that grows as bytes come, if it is there and at least so long.
+    pub(crate) async fn reopen_growing(
+        path: &Path,
+        id: FileId,
+        least: Length,
+    ) -> Result<Option<Self>, TransferError> {
+        Self::reopen_if(path, id, move |found| found >= least).await
+    }
+
+    async fn reopen_if(
+        path: &Path,
+        id: FileId,
+        fits: impl FnOnce(Length) -> bool + Send + 'static,
+    ) -> Result<Option<Self>, TransferError> {
         let path: Arc<Path> = path.into();
         blocking(move || {
             let failed = |error| TransferError::io("open", &path, error);
@@ -93,7 +110,7 @@ impl Sink {
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
             let metadata = file.metadata().map_err(failed)?;
             let found = FileId { inode: metadata.ino(), device: metadata.dev() };
-            let ours = found == id && metadata.len() == size.get();
+            let ours = found == id && fits(Length::new(metadata.len()));
             Ok(ours.then(|| Self { file: Arc::new(file), path: Arc::clone(&path) }))
         })
         .await
@@ -107,6 +124,35 @@ impl Sink {
     /// Begins to write a part from its first byte on.
     pub fn land(&self, part: PartNumber) -> Landing {
         Landing { sink: self.clone(), hasher: PartHasher::new(part), waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    /// Writes bytes, one piece behind the other, from an offset on. The file grows as far as it must, and what lies
+    /// between takes no room on disks that know holes.
+    pub(crate) async fn write_at(&self, at: Offset, pieces: Vec<Bytes>) -> Result<(), TransferError> {
+        let sink = self.clone();
+        blocking(move || {
+            let mut at = at.get();
+            for bytes in &pieces {
+                sink.file
+                    .write_all_at(bytes, at)
+                    .map_err(|error| TransferError::io("write", &sink.path, error))?;
+                at = at.saturating_add(bytes.len() as u64);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns how long the file is.
+    pub(crate) async fn length(&self) -> Result<Length, TransferError> {
+        let sink = self.clone();
+        blocking(move || {
+            let metadata = sink.file.metadata();
+            metadata
+                .map(|metadata| Length::new(metadata.len()))
+                .map_err(|error| TransferError::io("read", &sink.path, error))
+        })
+        .await
     }
 
     /// Waits until all that was written is on disk.
@@ -210,6 +256,13 @@ impl Landing {
     pub fn hashed(&self) -> &PartHasher {
         &self.hasher
     }
+}
+
+/// Returns how many bytes fit beside the target, if the file system says it.
+pub(crate) async fn room_beside(target: &Path) -> Option<Length> {
+    let folder = folder_of(target).to_owned();
+    let found = blocking(move || rustix::fs::statvfs(&folder)).await.ok()?;
+    Some(Length::new(found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
 /// Makes `name.part`, or `name.part1` and so on where those are taken.

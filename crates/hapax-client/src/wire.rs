@@ -13,12 +13,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hapax_proto::pin::foreign::End;
 use hapax_proto::problem::{self, Kind, Problem};
 use hapax_proto::retry::parse_retry_after;
 use hapax_proto::span::Length;
 use hapax_proto::validator::{HttpDate, single_line};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,6 +34,9 @@ use crate::source::PIECE;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The longest problem that is read.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
+
+/// The most redirects that one request follows.
+const REDIRECTS_MAX: usize = 10;
 
 /// How long the line may be silent.
 #[derive(Debug, Clone, Copy)]
@@ -265,6 +269,44 @@ impl Wire {
         Ok(Self { http, base: base.into(), credentials: credentials.field()?, idle: deadlines.idle })
     }
 
+    /// Prepares to ask any server, by whole addresses. Proxies of the environment are used, and certificates are
+    /// believed that the system believes.
+    pub(crate) fn to_any(deadlines: Deadlines) -> Result<Self, TransferError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(deadlines.connect)
+            .redirect(reqwest::redirect::Policy::custom(redirect))
+            .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| TransferError::BadAddress { what: error.to_string() })?;
+        Ok(Self { http, base: "".into(), credentials: None, idle: deadlines.idle })
+    }
+
+    /// Asks for what an address names, from there on through all redirects, and waits for the head of the answer.
+    /// `shown` is the address without its secrets.
+    pub(crate) async fn get(
+        &self,
+        address: &reqwest::Url,
+        shown: &str,
+        fields: HeaderMap,
+    ) -> Result<Answer, TransferError> {
+        let doing = format!("GET {shown}");
+        let asked = self.http.get(address.clone()).headers(fields).send();
+        match tokio::time::timeout(self.idle, asked).await {
+            Ok(Ok(response)) => Ok(Answer { response, doing, idle: self.idle }),
+            Ok(Err(error)) if error.is_redirect() => {
+                Err(TransferError::Redirected { doing, source: Box::new(error.without_url()) })
+            }
+            Ok(Err(error)) if is_untrusted(&error) => {
+                Err(TransferError::Untrusted { doing, source: Box::new(error.without_url()) })
+            }
+            Ok(Err(error)) if is_unreadable(&error) => {
+                Err(TransferError::NotHttp { doing, source: Box::new(error.without_url()) })
+            }
+            Ok(Err(error)) => Err(disconnected(&doing, error)),
+            Err(_) => Err(TransferError::Disconnected { doing, source: None }),
+        }
+    }
+
     /// Returns the server's address, spelled in one way.
     pub fn base(&self) -> &str {
         &self.base
@@ -323,6 +365,19 @@ impl Answer {
     /// Returns the fields.
     pub fn fields(&self) -> &HeaderMap {
         self.response.headers()
+    }
+
+    /// Returns how the end of the body is told.
+    pub(crate) fn end(&self) -> End {
+        let framed = self.response.version() >= Version::HTTP_2
+            || self.fields().contains_key(CONTENT_LENGTH)
+            || self.fields().contains_key(TRANSFER_ENCODING);
+        if framed { End::Marked } else { End::Closed }
+    }
+
+    /// Returns what was asked, for messages.
+    pub(crate) fn doing(&self) -> &str {
+        &self.doing
     }
 
     /// Returns the next bytes of the body, or `None` behind the last.
@@ -398,6 +453,43 @@ pub fn now() -> HttpDate {
 fn disconnected(doing: &str, error: reqwest::Error) -> TransferError {
     // The address stands in `doing` already, without the host.
     TransferError::Disconnected { doing: doing.to_owned(), source: Some(Box::new(error.without_url())) }
+}
+
+/// Follows a redirect, unless there were too many or the line would not be secret any more: whoever named an address
+/// of TLS asked for nothing less.
+fn redirect(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let bared =
+        attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
+    if bared {
+        attempt.error("a redirect leads away from TLS")
+    } else if attempt.previous().len() > REDIRECTS_MAX {
+        attempt.error("too many redirects")
+    } else {
+        attempt.follow()
+    }
+}
+
+/// Tells whether a request failed because the server's certificate is not believed, or TLS is not spoken there: the
+/// TLS library calls all of that invalid data.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    error.is_connect()
+        && std::iter::successors(std::error::Error::source(error), |cause| cause.source())
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(is_invalid_data)
+}
+
+/// An error that another one wraps is not among its sources.
+fn is_invalid_data(error: &io::Error) -> bool {
+    let wrapped = || error.get_ref().and_then(|wrapped| wrapped.downcast_ref::<io::Error>());
+    error.kind() == io::ErrorKind::InvalidData || wrapped().is_some_and(is_invalid_data)
+}
+
+/// Tells whether what came is no answer: a head that cannot be read is not a line that broke, and asking again gives
+/// the same.
+fn is_unreadable(error: &reqwest::Error) -> bool {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_parse)
 }
 
 /// Spells an address without a slash at its end; `None` if it is no address of an HTTP server.

@@ -11,6 +11,28 @@
 //!
 //! A pinned tag is sent as `If-Match`, a pinned date as `If-Unmodified-Since`: both keep every field in the 206.
 //! `If-Range` would allow a server to leave out the date that is checked here (RFC 9110 §15.3.7).
+//!
+//! Servers that are not ours are asked in the same way, but less is known of them and less is believed: that is
+//! [`foreign`]. What a download does with several answers at once is in [`segments`] and [`pace`].
+//!
+//! [`foreign`]: crate::pin::foreign
+//! [`segments`]: crate::pin::segments
+//! [`pace`]: crate::pin::pace
+
+/// Names for files that other people's servers send.
+pub mod naming;
+
+/// Sets of spans.
+pub mod spans;
+
+/// Which bytes of a file are fetched by whom.
+pub mod segments;
+
+/// How many connections are worth their while.
+pub mod pace;
+
+/// Answers of servers that are not ours.
+pub mod foreign;
 
 use std::time::Duration;
 
@@ -20,6 +42,7 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use thiserror::Error;
 
+use crate::digest::{Digest, Digests, REPR_DIGEST};
 use crate::problem::{self, Advice, Kind};
 use crate::range::UNIT;
 use crate::retry::parse_retry_after;
@@ -34,6 +57,9 @@ pub enum Validator {
     /// A modification date, where there is no strong tag. Whoever pins it has made sure that it was at least a
     /// second old when it was received (RFC 9110 §8.8.2.2).
     Date(HttpDate),
+    /// The digest of the whole, where there is neither. It cannot be made a condition and shows in few answers, so
+    /// whoever pins it hashes the file at its end, and throws all of it away if it is another one.
+    Digest(Digest),
 }
 
 /// The version that is being downloaded.
@@ -119,6 +145,9 @@ pub enum Refusal {
     /// 416 for bytes that the pinned version has, in a file of the pinned size.
     #[error("the server has no range of a file it has")]
     NoRange,
+    /// A page in place of a file that was none: something on the way answers instead of the server.
+    #[error("a web page came in place of the file")]
+    Interposed,
 }
 
 /// Decides what to do with the response to a GET of `asked`, a span of the pinned version that is not empty.
@@ -129,11 +158,28 @@ pub fn decide_response(pin: &Pin, asked: Span, response: &Response<'_>) -> Verdi
         StatusCode::OK => decide_whole(pin, response.fields),
         StatusCode::PRECONDITION_FAILED => Verdict::Changed,
         StatusCode::RANGE_NOT_SATISFIABLE => decide_unsatisfied(pin, response.fields),
-        _ if is_passing(response) => Verdict::Retry { after: retry_after(response) },
-        StatusCode::UNAUTHORIZED => Verdict::Refuse(Refusal::Unauthenticated),
-        StatusCode::FORBIDDEN => Verdict::Refuse(Refusal::Forbidden),
-        StatusCode::NOT_FOUND | StatusCode::GONE => Verdict::Refuse(Refusal::NotFound),
-        status => Verdict::Refuse(Refusal::Status(status)),
+        _ => match decide_unanswered(response) {
+            Unanswered::Retry { after } => Verdict::Retry { after },
+            Unanswered::Refuse(refusal) => Verdict::Refuse(refusal),
+        },
+    }
+}
+
+/// What a status says that brings no bytes, whatever was asked.
+enum Unanswered {
+    /// The server cannot answer just now.
+    Retry { after: Option<Duration> },
+    /// It does not answer.
+    Refuse(Refusal),
+}
+
+fn decide_unanswered(response: &Response<'_>) -> Unanswered {
+    match response.status {
+        _ if is_passing(response) => Unanswered::Retry { after: retry_after(response) },
+        StatusCode::UNAUTHORIZED => Unanswered::Refuse(Refusal::Unauthenticated),
+        StatusCode::FORBIDDEN => Unanswered::Refuse(Refusal::Forbidden),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Unanswered::Refuse(Refusal::NotFound),
+        status => Unanswered::Refuse(Refusal::Status(status)),
     }
 }
 
@@ -225,7 +271,17 @@ fn evidence(pin: &Pin, fields: &HeaderMap) -> Evidence {
             Some(_) => Evidence::Other,
             None => Evidence::None,
         },
+        Validator::Digest(pinned) => match stated_digests(fields).get(pinned.algorithm()) {
+            Some(digest) if digest != *pinned => Evidence::Other,
+            _ => Evidence::Same,
+        },
     }
+}
+
+/// Reads the digests of the whole that a response states. A field that cannot be read states none.
+fn stated_digests(fields: &HeaderMap) -> Digests {
+    let lines = fields.get_all(HeaderName::from_static(REPR_DIGEST)).iter();
+    Digests::parse_field(lines.map(http::HeaderValue::as_bytes)).unwrap_or_default()
 }
 
 /// Tells whether the body is anything but the plain bytes of the file.

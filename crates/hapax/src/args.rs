@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::tree::{PART, SEGMENT};
 
 use crate::words;
@@ -205,17 +206,36 @@ pub(crate) struct Put {
 /// `hapax get`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Get {
-    /// Remote files and, last and if wanted, the local target; - is standard output
+    /// Remote files or http(s) addresses and, last and if wanted, the local target; - is standard output
     #[arg(required = true, num_args = 1.., value_names = ["REMOTE", "LOCAL"], value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
     /// Receive folders with everything in them
     #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
     pub(crate) recursive: bool,
     /// Replace local files that have the name already
-    #[arg(long, env = "HAPAX_OVERWRITE", hide_env = true)]
+    #[arg(long, visible_alias = "force", env = "HAPAX_OVERWRITE", hide_env = true)]
     pub(crate) overwrite: bool,
     #[command(flatten)]
     pub(crate) pace: Pace,
+    #[command(flatten)]
+    pub(crate) web: Web,
+}
+
+/// How files come from servers that are not hapax.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Web {
+    /// From an address: a digest that the file must have, such as sha-256:9f86d0…; may be repeated
+    #[arg(long, value_name = "ALG:HEX", value_parser = digest)]
+    #[arg(env = "HAPAX_DIGEST", hide_env = true)]
+    pub(crate) digest: Vec<Digest>,
+    /// From an address: the most connections that fetch one file; only as many as pay are used
+    #[arg(long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(env = "HAPAX_CONNECTIONS", hide_env = true)]
+    pub(crate) connections: u8,
+    /// From an address: how long a connection may bring nothing, or hardly anything
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(env = "HAPAX_STALL", hide_env = true)]
+    pub(crate) stall: Duration,
 }
 
 /// How a transfer goes about its work.
@@ -444,6 +464,22 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }
 
+/// Reads a digest as `hapax hash` and lists of digests write it: the algorithm with or without its hyphen, the value in
+/// letters of either size.
+fn digest(text: &str) -> Result<Digest, String> {
+    let (key, value) =
+        text.split_once(':').ok_or("write the algorithm, a colon and the value in hexadecimal")?;
+    let spelled = |key: &str| key.to_ascii_lowercase().replace('-', "");
+    // The registered key of SHA-1 is not what people call it.
+    let wanted = Some(spelled(key)).filter(|key| key != "sha1").unwrap_or_else(|| "sha".to_owned());
+    let known = |algorithm: &&Algorithm| spelled(algorithm.key()) == wanted;
+    let Some(algorithm) = Algorithm::ALL.iter().find(known) else {
+        let keys: Vec<_> = Algorithm::ALL.iter().map(|algorithm| algorithm.key()).collect();
+        return Err(format!("{key} is none of {}", keys.join(", ")));
+    };
+    Digest::parse_hex(*algorithm, &value.to_ascii_lowercase()).map_err(|error| error.to_string())
+}
+
 fn request_size(text: &str) -> Result<u64, String> {
     let (segment, part) = (SEGMENT.get(), PART.get());
     words::parse_bytes(text)
@@ -460,6 +496,28 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_digest_is_read_as_lists_write_it() {
+        #[track_caller]
+        fn check(text: &str, read: Option<&str>) {
+            assert_eq!(digest(text).ok().map(|digest| digest.to_string()).as_deref(), read);
+        }
+        const MD5: &str = "md5:d41d8cd98f00b204e9800998ecf8427e";
+        const SHA1: &str = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
+        let sha256 = format!("sha-256:{}", "0a".repeat(32));
+        check(MD5, Some(MD5));
+        check(&MD5.to_ascii_uppercase(), Some(MD5));
+        check(&sha256, Some(&sha256));
+        check(&sha256.replace("sha-256", "SHA256"), Some(&sha256));
+        for key in ["sha", "sha1", "SHA-1"] {
+            check(&format!("{key}:{SHA1}"), Some(&format!("sha:{SHA1}")));
+        }
+        check("sha-256:0a", None);
+        check("sha-3:0a", None);
+        check(SHA1, None);
+        check("md5:", None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 
 use hapax_client::TransferError;
-use hapax_proto::problem::Kind;
+use hapax_proto::pin::Refusal;
+use hapax_proto::problem::{Advice, Kind};
 
 /// What a script learns from the end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,7 @@ fn io_code(error: &io::Error) -> Code {
 fn code_of(error: &TransferError) -> Code {
     match error {
         TransferError::Io { source, .. } => io_code(source),
-        TransferError::NoSpace { .. } => Code::NoSpace,
+        TransferError::NoSpace { .. } | TransferError::NoRoom { .. } => Code::NoSpace,
         TransferError::NotAFile { .. } | TransferError::BadAddress { .. } => Code::Usage,
         TransferError::TargetExists { .. }
         | TransferError::Locked { .. }
@@ -163,10 +164,17 @@ fn code_of(error: &TransferError) -> Code {
         TransferError::SourceChanged { .. }
         | TransferError::Changed { .. }
         | TransferError::Unsettled { .. } => Code::SourceChanged,
-        TransferError::Disconnected { .. } => Code::Temporary,
+        TransferError::Disconnected { .. }
+        | TransferError::Stalled { .. }
+        | TransferError::Exhausted { .. }
+        | TransferError::Unusable { refusal: Refusal::Interposed, .. } => Code::Temporary,
+        TransferError::Untrusted { .. } => Code::NotAllowed,
         TransferError::Refused { problem, .. } => kind_code(problem.kind),
+        // Whatever was worth another attempt to the last passes by itself.
+        TransferError::Unexpected { .. } if error.advice() == Advice::Retry => Code::Temporary,
         TransferError::Unexpected { status, .. } => status_code(status.as_u16()),
         TransferError::Unusable { .. }
+        | TransferError::DigestMismatch { .. }
         | TransferError::FalseTree { .. }
         | TransferError::StoredOtherwise { .. }
         | TransferError::Corrupt { .. }
@@ -212,6 +220,13 @@ fn hint_for(error: &TransferError, code: Code) -> Option<String> {
             "run the same command again when nothing writes to it any more"
         }
         TransferError::Unsettled { .. } => "run the same command again when nothing replaces it any more",
+        TransferError::NoRoom { .. } => "make room, or name a target on another disk",
+        TransferError::Untrusted { .. } => "if the server is yours, let the system trust its certificate",
+        TransferError::Redirected { .. } => "name the address that it leads to, if you trust it",
+        TransferError::DigestMismatch { .. } => "nothing of it was kept: ask where the digest is from",
+        TransferError::Unusable { refusal: Refusal::Interposed, .. } => {
+            "sign in to the network and run the same command again, or remove the .part file if it is the page you want"
+        }
         TransferError::NoSpace { .. } => "make room and run the same command again: what is proven is kept",
         TransferError::Refused { problem, .. } => match problem.kind {
             Kind::Unauthenticated => "run `hapax login URL` again, or set HAPAX_SERVER and HAPAX_TOKEN",

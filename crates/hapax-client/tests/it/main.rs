@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod fake;
+mod foreign;
 mod get;
 mod put;
+mod wild;

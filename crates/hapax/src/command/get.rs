@@ -1,6 +1,9 @@
 //! `hapax get` and `hapax cat`: remote files to this machine. Owns which file goes where and what is said about it;
 //! the transfer itself is the client's download engine.
 
+/// Files of servers that are not hapax.
+mod web;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use hapax_client::TransferError;
 use hapax_client::client::Client;
 use hapax_client::download::{Get as Wish, Got, How, get_file, get_stream};
+use hapax_client::foreign::Address;
 use hapax_client::progress::Progress;
 use hapax_client::sink::Overwrite;
 use hapax_proto::dialect::native::EntryKind;
@@ -36,7 +40,14 @@ struct Job {
 
 /// Receives what the arguments name.
 pub(super) async fn run(context: &Context, get: &Get) -> Result<(), Failure> {
-    let (sources, target) = sides(get)?;
+    let (sources, target) = match sides(get)? {
+        (Sources::Web(addresses), target) => return web::run(context, get, (&addresses, target)).await,
+        (Sources::Hapax(sources), target) => (sources, target),
+    };
+    if !get.web.digest.is_empty() {
+        let failure = Failure::usage("--digest is for files from addresses");
+        return Err(failure.hint("files from a hapax server are proven without it"));
+    }
     if target == Path::new(STDOUT) {
         if get.recursive || context.global.json {
             let failure = Failure::usage("standard output takes the bytes of files and nothing else");
@@ -83,20 +94,43 @@ pub(super) async fn cat(context: &Context, paths: &Paths) -> Result<(), Failure>
     stream(context, &sources?).await
 }
 
+/// What is to be received.
+#[derive(Debug)]
+enum Sources {
+    /// Files of hapax servers.
+    Hapax(Vec<Remote>),
+    /// Files of other servers.
+    Web(Vec<Address>),
+}
+
+impl Sources {
+    fn len(&self) -> usize {
+        match self {
+            Self::Hapax(sources) => sources.len(),
+            Self::Web(addresses) => addresses.len(),
+        }
+    }
+}
+
 /// Tells the two sides apart.
-fn sides(get: &Get) -> Result<(Vec<Remote>, &Path), Failure> {
+fn sides(get: &Get) -> Result<(Sources, &Path), Failure> {
     let (last, before) = get.paths.split_last().expect("clap demands a path");
     let (sources, target) = match side(last.as_os_str()) {
         Side::Local if !before.is_empty() => (before, last.as_path()),
         _ => (&get.paths[..], Path::new(".")),
     };
-    if let Some(address) = sources.iter().find(|word| side(word.as_os_str()) == Side::Web) {
-        let sentence = format!("{} is not on a hapax server", address.display());
-        return Err(Failure::usage(sentence).hint("log in with `hapax login URL`, then write :/path"));
+    let from_the_web = sources.iter().filter(|word| side(word.as_os_str()) == Side::Web).count();
+    if from_the_web > 0 && from_the_web < sources.len() {
+        let failure = Failure::usage("remote paths and addresses cannot be received together");
+        return Err(failure.hint("run two commands"));
     }
-    let sources: Result<Vec<_>, _> =
-        sources.iter().map(|word| expect_remote(word, "a source of get")).collect();
-    let sources = sources?;
+    let sources = if from_the_web > 0 {
+        let parsed = sources.iter().map(|word| word.to_string_lossy().parse().map_err(web::unfit));
+        Sources::Web(parsed.collect::<Result<_, _>>()?)
+    } else {
+        let parsed = sources.iter().map(|word| expect_remote(word, "a source of get"));
+        Sources::Hapax(parsed.collect::<Result<_, _>>()?)
+    };
     if sources.len() > 1 && target != Path::new(STDOUT) && !means_folder(target) {
         let failure = Failure::usage(format!("several files cannot all become {}", target.display()));
         return Err(failure.hint("name a folder that exists, or end the target with a slash"));
@@ -318,7 +352,12 @@ mod tests {
         check("hapax get a", None);
         check("hapax get a :/b", None);
         check("hapax get a b", None);
-        check("hapax get https://any.example/big.iso", None);
+        check("hapax get https://any.example/big.iso", Some((1, ".")));
+        check("hapax get https://any.example/big.iso a.iso", Some((1, "a.iso")));
+        check("hapax get http://any.example/a https://any.example/b there/", Some((2, "there/")));
+        check("hapax get http://any.example/a http://any.example/b", Some((2, ".")));
+        check("hapax get http://any.example/a :/b", None);
+        check("hapax get http://", None);
         check("hapax get :/a b :/c", None);
     }
 

@@ -31,7 +31,6 @@ fn each_failure_has_its_code_and_its_words() {
     check(2, &["put", ".", ":/x"], "hint: add -r");
     check(2, &["get", ":/folder/"], "hint: add -r");
     check(2, &["get", ":/folder", "here"], "hint: add -r");
-    check(2, &["get", "https://any.example/big.iso"], "is not on a hapax server");
     check(2, &["get", "--json", ":/a", "-"], "standard output");
     check(2, &["--log", "a=b=c", "ls"], "--log");
     check(3, &["put", "none", ":/none"], "cannot read none");

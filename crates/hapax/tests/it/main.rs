@@ -16,3 +16,6 @@ mod resume;
 
 /// The server's start and end.
 mod serving;
+
+/// Files of servers that are not hapax.
+mod web;
