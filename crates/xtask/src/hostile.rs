@@ -58,6 +58,9 @@ use visit::Form;
 /// How many trials run at once: most of them wait for each other's disks and for retries.
 const AT_ONCE: usize = 8;
 
+/// How many lines of what ours said are shown with an objection.
+const LINES_SHOWN: usize = 12;
+
 /// What to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -103,12 +106,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         }
         report.note(trial.behaviour, trial.subject, &seen);
         if let Some(objection) = trial.objection(&seen).filter(|_| trial.subject.is_ours()) {
-            objections.push(format!(
-                "{} ({:?}): {objection}\n    {}",
-                trial.behaviour.name,
-                trial.form,
-                seen.said.trim_end().replace('\n', "\n    ")
-            ));
+            let (name, form) = (trial.behaviour.name, trial.form);
+            let said = seen.said.lines().take(LINES_SHOWN).map(|line| format!("\n    {line}"));
+            objections.push(format!("{name} ({form:?}): {objection}{}", said.collect::<String>()));
         }
     }
     println!("\n{}", report.section());
