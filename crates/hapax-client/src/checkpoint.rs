@@ -185,20 +185,26 @@ fn lock(path: &Path) -> Result<File, TransferError> {
 fn repair<R: DeserializeOwned>(file: &mut File) -> io::Result<Vec<R>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+    let (records, length) = read_log(&bytes);
+    if length == 0 {
         file.set_len(0)?;
         file.write_all(MAGIC)?;
-        return Ok(Vec::new());
-    };
+    } else if length < bytes.len() {
+        file.set_len(length as u64)?;
+    }
+    Ok(records)
+}
+
+/// Reads the whole records of a log, and returns with them how many bytes they take, what every log begins with
+/// included: 0 of what is no log, and behind them nothing counts.
+pub fn read_log<R: DeserializeOwned>(bytes: &[u8]) -> (Vec<R>, usize) {
     let mut records = Vec::new();
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else { return (records, 0) };
     while let Some((record, behind)) = decode(rest) {
         records.push(record);
         rest = behind;
     }
-    if !rest.is_empty() {
-        file.set_len((bytes.len() - rest.len()) as u64)?;
-    }
-    Ok(records)
+    (records, bytes.len() - rest.len())
 }
 
 /// Appends one record to `bytes`.

@@ -1,4 +1,5 @@
-//! The parts of the documentation that are printed from code: `cargo xtask docs` writes them, tidy compares them.
+//! The parts of the documentation that are printed: `cargo xtask docs` writes those that come from code, and tidy
+//! compares them; `cargo xtask hostile` writes and compares its own.
 //!
 //! Owns the text between the markers and nothing outside them.
 
@@ -9,27 +10,47 @@ use anyhow::Context as _;
 /// The page that holds the table of problems.
 pub(crate) const PROTOCOL: &str = "docs/protocol.md";
 
-/// The line before the printed section.
-const BEGIN: &str = "<!-- problems:begin -->\n";
-/// The line after it.
-const END: &str = "<!-- problems:end -->";
+/// The page that holds the table of downloaders, which the run of the hostile server writes.
+pub(crate) const DOWNLOADING: &str = "docs/downloading.md";
+
+/// What stands between two markers of a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Section {
+    /// The line before it.
+    begin: &'static str,
+    /// The line after it.
+    end: &'static str,
+}
+
+/// The table of problems.
+pub(crate) const PROBLEMS: Section =
+    Section { begin: "<!-- problems:begin -->\n", end: "<!-- problems:end -->" };
+
+/// The table of downloaders.
+pub(crate) const HOSTILE: Section =
+    Section { begin: "<!-- hostile:begin -->\n", end: "<!-- hostile:end -->" };
 
 /// Rewrites the printed section of the protocol page, in place.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
-    let path = root.join(PROTOCOL);
-    let page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {PROTOCOL}"))?;
-    let fresh = rewrite(&page, &hapax_proto::problem::table_markdown()).context(PROTOCOL)?;
-    if fresh == page {
-        println!("{PROTOCOL} is up to date");
+    write(root, PROTOCOL, PROBLEMS, &hapax_proto::problem::table_markdown())
+}
+
+/// Rewrites a section of a page, in place.
+pub(crate) fn write(root: &Path, page: &str, section: Section, text: &str) -> anyhow::Result<()> {
+    let path = root.join(page);
+    let old = std::fs::read_to_string(&path).with_context(|| format!("cannot read {page}"))?;
+    let fresh = section.rewrite(&old, text).with_context(|| page.to_owned())?;
+    if fresh == old {
+        println!("{page} is up to date");
     } else {
-        std::fs::write(&path, fresh).with_context(|| format!("cannot write {PROTOCOL}"))?;
-        println!("{PROTOCOL} rewritten");
+        std::fs::write(&path, fresh).with_context(|| format!("cannot write {page}"))?;
+        println!("{page} rewritten");
     }
     Ok(())
 }
 
 /// Why a page has no section to compare or replace.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoSection {
     /// Neither marker is there.
     Absent,
@@ -39,37 +60,40 @@ pub(crate) enum NoSection {
 
 impl std::fmt::Display for NoSection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (begin, end) = (BEGIN.trim_end(), END);
-        match self {
-            Self::Absent => write!(f, "the page has no section between `{begin}` and `{end}`"),
-            Self::Broken => write!(f, "`{begin}` and `{end}` must each stand once, in this order"),
-        }
+        f.write_str(match self {
+            Self::Absent => "the page has no section between the markers",
+            Self::Broken => "the markers must each stand once, in their order",
+        })
     }
 }
 
 impl std::error::Error for NoSection {}
 
-/// Splits a page into what stands before the section (marker included), the section, and the rest.
-pub(crate) fn split(page: &str) -> Result<(&str, &str, &str), NoSection> {
-    let (begins, ends) = (page.matches(BEGIN).count(), page.matches(END).count());
-    match (begins, ends) {
-        (0, 0) => return Err(NoSection::Absent),
-        (1, 1) => {}
-        _ => return Err(NoSection::Broken),
+impl Section {
+    /// Splits a page into what stands before the section (marker included), the section, and the rest.
+    pub(crate) fn split(self, page: &str) -> Result<(&str, &str, &str), NoSection> {
+        let (begins, ends) = (page.matches(self.begin).count(), page.matches(self.end).count());
+        match (begins, ends) {
+            (0, 0) => return Err(NoSection::Absent),
+            (1, 1) => {}
+            _ => return Err(NoSection::Broken),
+        }
+        let start = page.find(self.begin).map_or(0, |at| at + self.begin.len());
+        let (before, behind) = page.split_at(start);
+        let end = behind.find(self.end).ok_or(NoSection::Broken)?;
+        let (section, rest) = behind.split_at(end);
+        Ok((before, section, rest))
     }
-    let start = page.find(BEGIN).map_or(0, |at| at + BEGIN.len());
-    let (before, behind) = page.split_at(start);
-    let end = behind.find(END).ok_or(NoSection::Broken)?;
-    let (section, rest) = behind.split_at(end);
-    Ok((before, section, rest))
-}
 
-/// Puts `section` between the markers; a page without markers gets them at its end.
-fn rewrite(page: &str, section: &str) -> Result<String, NoSection> {
-    match split(page) {
-        Ok((before, _, rest)) => Ok(format!("{before}{section}{rest}")),
-        Err(NoSection::Absent) => Ok(format!("{}\n\n{BEGIN}{section}{END}\n", page.trim_end())),
-        Err(NoSection::Broken) => Err(NoSection::Broken),
+    /// Puts `text` between the markers; a page without markers gets them at its end.
+    fn rewrite(self, page: &str, text: &str) -> Result<String, NoSection> {
+        match self.split(page) {
+            Ok((before, _, rest)) => Ok(format!("{before}{text}{rest}")),
+            Err(NoSection::Absent) => {
+                Ok(format!("{}\n\n{}{text}{}\n", page.trim_end(), self.begin, self.end))
+            }
+            Err(NoSection::Broken) => Err(NoSection::Broken),
+        }
     }
 }
 
@@ -77,11 +101,14 @@ fn rewrite(page: &str, section: &str) -> Result<String, NoSection> {
 mod tests {
     use super::*;
 
+    const BEGIN: &str = PROBLEMS.begin;
+    const END: &str = PROBLEMS.end;
+
     #[test]
     fn only_the_section_changes() {
         #[track_caller]
         fn check(page: &str, expected: Result<&str, NoSection>) {
-            assert_eq!(rewrite(page, "new\n"), expected.map(str::to_owned));
+            assert_eq!(PROBLEMS.rewrite(page, "new\n"), expected.map(str::to_owned));
         }
         let marked = |section: &str| format!("# T\n\n{BEGIN}{section}{END}\n\nrest\n");
         check(&marked("old\nold\n"), Ok(&marked("new\n")));
@@ -95,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_what_is_compared() {
-        let page = rewrite("# T\n", "a table\n").unwrap();
-        assert_eq!(split(&page).unwrap().1, "a table\n");
+        let page = PROBLEMS.rewrite("# T\n", "a table\n").unwrap();
+        assert_eq!(PROBLEMS.split(&page).unwrap().1, "a table\n");
     }
 }

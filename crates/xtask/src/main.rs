@@ -30,6 +30,12 @@ mod campaign;
 /// The cheapest server imaginable.
 mod floor;
 
+/// A server that lies on purpose, and what downloaders make of it.
+mod hostile;
+
+/// Arbitrary bytes for every parser.
+mod fuzz;
+
 /// What the program costs.
 mod bench;
 
@@ -51,6 +57,10 @@ enum Command {
     Campaign(campaign::Args),
     /// Measures what the program costs, against the floor and whatever peers are installed.
     Bench(bench::Args),
+    /// Runs downloaders against a server that lies; exit code 1 if `hapax get` believed it.
+    Hostile(hostile::Args),
+    /// Gives every parser and decoder arbitrary bytes for a while.
+    Fuzz(fuzz::Args),
     /// Serves a folder as cheaply as possible, for comparison.
     #[command(hide = true)]
     Floor {
@@ -74,6 +84,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Docs => docs::run(&root).map(|()| ExitCode::SUCCESS),
         Command::Campaign(args) => campaign::run(&root, &args),
         Command::Bench(args) => bench::run(&root, &args),
+        Command::Fuzz(args) => fuzz::run(&root, &args),
+        Command::Hostile(args) => hostile::run(&root, &args),
         Command::Floor { folder } => Ok(floor::run(&folder).map(|()| ExitCode::SUCCESS)?),
         Command::Hash => Ok(rig::digest::hash_standard_input().map(|()| ExitCode::SUCCESS)?),
     }

@@ -27,6 +27,15 @@ pub(crate) fn grow_file(path: &Path, seed: u64, more: u64) -> io::Result<()> {
     write_content(&mut file, seed, size, more)
 }
 
+/// Makes `size` bytes of the content of `seed`, from `from` on.
+pub(crate) fn content(seed: u64, from: u64, size: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(size).expect("what is made in memory fits")];
+    let mut content = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+    content.set_position(from);
+    content.fill(&mut bytes);
+    bytes
+}
+
 /// Changes one byte of a file in place.
 pub(crate) fn flip_byte(path: &Path, at: u64) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -65,6 +74,7 @@ mod tests {
         assert_eq!(read(&whole).len() as u64, 3 * MIB + 7);
         assert!(read(&whole) == read(&grown));
         assert!(read(&whole) != read(&other));
+        assert!(read(&whole)[1_000..] == content(5, 1_000, 3 * MIB + 7 - 1_000));
     }
 
     #[test]

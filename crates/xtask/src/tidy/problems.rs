@@ -1,7 +1,7 @@
 //! The table of problems in the documentation is the one in the code.
 
 use super::finding::Finding;
-use crate::docs::{self, PROTOCOL};
+use crate::docs::{PROBLEMS, PROTOCOL};
 use crate::workspace::Tree;
 
 const RULE: &str = "problems";
@@ -15,7 +15,7 @@ fn compare(tree: &Tree, table: &str) -> Option<Finding> {
     let Some(page) = tree.text(PROTOCOL) else {
         return Some(Finding::new(PROTOCOL, 1, RULE, "the page is missing"));
     };
-    let (before, section, _) = match docs::split(page) {
+    let (before, section, _) = match PROBLEMS.split(page) {
         Ok(parts) => parts,
         Err(reason) => return Some(Finding::new(PROTOCOL, 1, RULE, reason.to_string())),
     };
