@@ -28,6 +28,8 @@ install_packages() {
 packages() {
     local missing=()
     command -v curl >/dev/null || missing+=(curl)
+    command -v wget >/dev/null || missing+=(wget)
+    command -v aria2c >/dev/null || missing+=(aria2)
     command -v strace >/dev/null || missing+=(strace)
     command -v git >/dev/null || missing+=(git)
     command -v python3 >/dev/null || missing+=(python3)
@@ -61,10 +63,12 @@ python_environment
 # The runner comes last, so that its summary is the last thing one reads.
 say "examples in the documentation"
 cargo test --workspace --doc --locked
-# What is asked for by name is tests; the campaign belongs to the whole.
+# What is asked for by name is tests; the campaign and the hostile server belong to the whole.
 if [ "$#" -eq 0 ]; then
     say "the short campaign: the real program, killed, cut off and starved at seeded moments"
     cargo xtask campaign
+    say "the hostile server: what downloaders make of one lie per path"
+    cargo xtask hostile
 fi
 say "tests"
 if cargo nextest --version >/dev/null 2>&1; then

@@ -1,9 +1,9 @@
 //! Bodies in JSON: what is accepted is written and read back as the same.
 
 use hapax_proto::dialect::native::{
-    ClaimResults, Claims, Complete, Completed, CreateSession, CreateToken, CreateUpload, CreatedToken, EntryInfo,
-    EntryList, EntryOperation, EntryPatch, Resize, Service, SessionInfo, SpanDigest, StoredPart, TokenInfo, Tree,
-    UploadList, UploadStatus,
+    ClaimResults, Claims, Complete, Completed, CreateSession, CreateToken, CreateUpload, CreatedToken,
+    EntryInfo, EntryList, EntryOperation, EntryPatch, Resize, Service, SessionInfo, SpanDigest, StoredPart,
+    TokenInfo, Tree, UploadList, UploadStatus,
 };
 use hapax_proto::problem::Problem;
 use http::StatusCode;

@@ -104,7 +104,8 @@ pub fn key_ring(data: &[u8]) {
 pub fn object(data: &[u8]) {
     static RING: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::generate().expect("there is randomness"));
     let Some((length, changes)) = data.split_first_chunk() else { return };
-    let plaintext = vec![7; usize::from(u16::from_le_bytes(*length)) * 2];
+    // No object is empty.
+    let plaintext = vec![7; usize::from(u16::from_le_bytes(*length)) * 2 + 1];
     let (objects, ring) = (MemoryObjects::new(), &*RING);
     let name = ObjectName { dir: DirId::new(1), id: ObjectId::from_bytes([3; 16]) };
     objects.make_dir(name.dir).expect("nothing fails in memory");

@@ -36,7 +36,7 @@ use hapax_proto::span::Length;
 
 pub use self::address::Address;
 use self::line::Line;
-use self::plan::{Begun, Record, begin, digests_of, forget, last_version, recall};
+use self::plan::{Begun, Record, begin, digests_of, forget, last_version, published, recall};
 use self::probe::open;
 pub use self::stream::{Streamed, fetch_stream};
 use crate::attempt::Attempts;
@@ -188,6 +188,7 @@ pub async fn fetch_file(
         opening: Opening::Range,
         stated: None,
         stale: Vec::new(),
+        is_counted: false,
     };
     let fetched = rounds.walk(records, &local).await;
     match &fetched {
@@ -215,12 +216,14 @@ struct Rounds<'a> {
     /// Records of what is not gone on with. They are forgotten once something else begins, because until then they
     /// tell what kind of file there was.
     stale: Vec<Record>,
+    /// Whether the present round began because of a change that is counted already.
+    is_counted: bool,
 }
 
 impl Rounds<'_> {
     /// Fetches one version after the other, until one is whole.
     async fn walk(&mut self, mut records: Vec<Record>, local: &Path) -> Result<Fetched, TransferError> {
-        if let Some(there) = self.look(local).await? {
+        if let Some(there) = self.look(&records, local).await? {
             forget(self.log, records).await?;
             return Ok(there);
         }
@@ -260,11 +263,20 @@ impl Rounds<'_> {
     }
 
     /// Tells whether the local file is what is asked for already.
-    async fn look(&self, local: &Path) -> Result<Option<Fetched>, TransferError> {
-        if self.fetch.overwrite == Overwrite::Replace || matches!(self.fetch.target, Target::Folder(_)) {
+    async fn look(&self, records: &[Record], local: &Path) -> Result<Option<Fetched>, TransferError> {
+        if self.fetch.overwrite == Overwrite::Replace {
             return Ok(None);
         }
-        self.free(local).await
+        if self.fetch.digests.is_empty()
+            && let Some((path, size, version)) = published(records).await?
+        {
+            let proof = if version.size.is_some() { Proof::Length } else { Proof::Unverified };
+            return Ok(Some(Fetched { how: How::There, path, size, proof }));
+        }
+        match self.fetch.target {
+            Target::Folder(_) => Ok(None),
+            Target::File(_) => self.free(local).await,
+        }
     }
 
     /// Demands that nothing has the name of the target, unless it has the very digest that is asked for.
@@ -293,6 +305,12 @@ impl Rounds<'_> {
         let before = last_version(&self.stale);
         let opened = open(self.line, self.opening, (&self.fetch.digests, before.as_ref())).await?;
         forget(self.log, std::mem::take(&mut self.stale)).await?;
+        // A line that breaks may hide that each answer brings another version.
+        let is_other = before.is_some_and(|before| opened.version.is_other_than(&before));
+        if is_other && !std::mem::take(&mut self.is_counted) {
+            self.changed()?;
+        }
+        self.is_counted = false;
         let target = match &self.fetch.target {
             Target::File(path) => absolute(path)?,
             Target::Folder(folder) => absolute(&folder.join(&opened.name))?,
@@ -358,6 +376,7 @@ impl Rounds<'_> {
     fn changed(&mut self) -> Result<(), TransferError> {
         self.progress.event(Event::Changed);
         self.changes += 1;
+        self.is_counted = true;
         if self.changes >= ROUNDS_MAX {
             let path = self.fetch.address.to_string();
             return Err(TransferError::Unsettled { path, rounds: ROUNDS_MAX });

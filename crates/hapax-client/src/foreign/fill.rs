@@ -152,8 +152,15 @@ struct Worker {
 }
 
 impl Worker {
-    /// Fetches what its claim has, for as long as one answer brings it.
-    async fn work(self, opened: Option<Usable>) -> Result<(), TransferError> {
+    /// Fetches what its claim has, and tells whether anything came.
+    async fn work(self, opened: Option<Usable>) -> Worked {
+        let mut moved = false;
+        let ended = self.bring(opened, &mut moved).await;
+        Worked { id: self.id, moved, ended }
+    }
+
+    /// Brings what its claim has, for as long as one answer does.
+    async fn bring(&self, opened: Option<Usable>, moved: &mut bool) -> Result<(), TransferError> {
         let Some(asked) = locked(&self.segments).rest(self.id) else { return Ok(()) };
         let usable = match opened {
             Some(usable) => usable,
@@ -170,6 +177,7 @@ impl Worker {
         let ended = loop {
             match body.next().await {
                 Ok(Some(bytes)) => {
+                    *moved = true;
                     let bytes = behind(bytes, &mut skip);
                     let wanted = locked(&self.segments).arrived(self.id, Length::of(&bytes));
                     let is_end = wanted < Length::of(&bytes);
@@ -200,6 +208,14 @@ impl Worker {
     }
 }
 
+/// What came of a worker.
+struct Worked {
+    id: ClaimId,
+    /// Whether a byte came.
+    moved: bool,
+    ended: Result<(), TransferError>,
+}
+
 /// Returns what stands behind the bytes that are to be skipped.
 pub(super) fn behind(mut bytes: Bytes, skip: &mut Length) -> Bytes {
     let skipped = Length::of(&bytes).min(*skip);
@@ -227,7 +243,7 @@ struct Crew<'a> {
     /// What is recorded.
     saved: Spans,
     pace: Pace,
-    workers: JoinSet<(ClaimId, Result<(), TransferError>)>,
+    workers: JoinSet<Worked>,
     /// How often each answer of no use came since anything else did.
     again: HashMap<std::mem::Discriminant<Refusal>, u32>,
     attempts: Attempts,
@@ -246,10 +262,10 @@ impl Crew<'_> {
                 ended = self.workers.join_next() => match ended {
                     None => return Ok(()),
                     Some(ended) => {
-                        let (id, worked) = joined(ended);
+                        let Worked { id, moved, ended } = joined(ended);
                         locked(&self.segments).release(id);
-                        if let Err(error) = worked {
-                            self.failed(error).await?;
+                        if let Err(error) = ended {
+                            self.failed(error, moved).await?;
                         } else {
                             self.again.clear();
                         }
@@ -275,7 +291,7 @@ impl Crew<'_> {
                 id,
             };
             let opened = opened.take();
-            self.workers.spawn(async move { (id, worker.work(opened).await) });
+            self.workers.spawn(worker.work(opened));
         }
     }
 
@@ -292,20 +308,23 @@ impl Crew<'_> {
     }
 
     /// Goes on without a connection that failed, or returns why nothing can go on.
-    async fn failed(&mut self, error: TransferError) -> Result<(), TransferError> {
+    async fn failed(&mut self, error: TransferError, moved: bool) -> Result<(), TransferError> {
         let busy = self.workers.len();
         let again = self.is_worth_another(&error);
         let passes = matches!(error.advice(), Advice::Retry | Advice::Reprobe);
         if busy > 0 && (passes || again) {
-            tracing::debug!(%error, busy, "one connection less");
-            self.pace.refused(busy);
+            tracing::debug!(%error, busy, moved, "a connection failed beside others");
+            // One that brought something was not refused, it broke.
+            if !moved {
+                self.pace.refused(busy);
+            }
             return Ok(());
         }
+        self.save().await?;
         if again {
             // Counted by itself; the wait is that of a broken line.
             return self.attempts.after(passing(&error), self.line.arrived()).await;
         }
-        self.save().await?;
         // A line that hardly moves achieves nothing, or a trickle would be waited for for ever.
         let trickles = matches!(error, TransferError::Stalled { .. });
         self.attempts.after(error, if trickles { 0 } else { self.line.arrived() }).await

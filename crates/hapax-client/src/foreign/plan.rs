@@ -157,6 +157,20 @@ pub(super) async fn recall(records: &[Record], known: &Digests) -> Result<Option
     Ok(Some(Begun { sink, id, target, version, held: Some(held), here, kept, body, is_whole: false }))
 }
 
+/// Finds the file of the records under its target's name: then an earlier process ended between giving it that name
+/// and saying so.
+pub(super) async fn published(
+    records: &[Record],
+) -> Result<Option<(PathBuf, Length, Version)>, TransferError> {
+    for record in records.iter().rev() {
+        if let Record::Version { version, target, id, .. } = record {
+            let Some(file) = Sink::reopen_growing(target, *id, Length::ZERO).await? else { return Ok(None) };
+            return Ok(Some((target.clone(), file.length().await?, Version::from(version))));
+        }
+    }
+    Ok(None)
+}
+
 /// Returns the version that the records name last, pinned or not.
 pub(super) fn last_version(records: &[Record]) -> Option<Version> {
     records.iter().rev().find_map(|record| match record {

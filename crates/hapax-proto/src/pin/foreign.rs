@@ -66,6 +66,12 @@ impl Version {
         }
     }
 
+    /// Tells whether this is certainly another version than the one before: both have entity tags, and not the same.
+    pub fn is_other_than(&self, before: &Self) -> bool {
+        let tags = self.tag.as_ref().zip(before.tag.as_ref());
+        tags.is_some_and(|(ours, theirs)| !ours.matches_weakly(theirs))
+    }
+
     /// Tells whether this is a web page where there was a file before that was none.
     pub fn is_page_instead_of(&self, before: &Self) -> bool {
         is_page(self.media_type.as_deref()) && !is_page(before.media_type.as_deref())
@@ -83,6 +89,7 @@ impl Version {
         let validator = tag.or_else(date).or_else(digest)?;
         Some(Held {
             pin: Pin { validator, size },
+            tag: self.tag.clone(),
             media_type: self.media_type.clone(),
             digests: self.digests.clone(),
         })
@@ -94,6 +101,8 @@ impl Version {
 pub struct Held {
     /// Its validator and its size.
     pub pin: Pin,
+    /// Its entity tag, also a weak one: equal it proves nothing, but another one is another version.
+    pub tag: Option<EntityTag>,
     /// Its media type.
     pub media_type: Option<String>,
     /// Digests of the whole.
@@ -213,7 +222,10 @@ fn decide_first_part(fields: &HeaderMap) -> Option<First> {
     let ContentRange::Part { span, size: Some(size) } = ContentRange::of(fields)? else { return None };
     let usable =
         span.start() == Offset::ZERO && size.get() <= SIZE_MAX && !states_other_length(fields, span.length());
-    usable.then(|| First::Part { version: Version { size: Some(size), ..Version::of(fields) }, span })
+    let is_whole = span == Span::whole(size);
+    let digests = if is_whole { whole_digests(fields) } else { stated_digests(fields) };
+    let version = || Version { size: Some(size), digests, ..Version::of(fields) };
+    usable.then(|| First::Part { version: version(), span })
 }
 
 /// Decides what to do with the answer to a request for a piece of a version that is held.
@@ -226,10 +238,21 @@ pub fn decide_next(held: &Held, asked: Span, response: &Response<'_>) -> Verdict
         StatusCode::OK => whole_digests(response.fields),
         _ => stated_digests(response.fields),
     };
+    if brings_bytes && is_tagged_otherwise(held, response.fields) {
+        return Verdict::Changed;
+    }
     if brings_bytes && stated.disagreement(&held.digests).is_some() {
         return Verdict::Changed;
     }
     decide_response(&held.pin, asked, response)
+}
+
+/// Tells whether an answer to a request that a date pins has another entity tag than the one that is held. A strong tag
+/// is compared as the validator it is; where only the digest at the end tells, mirrors may have tags of their own.
+fn is_tagged_otherwise(held: &Held, fields: &HeaderMap) -> bool {
+    let stated = single_line(fields, &ETAG).and_then(|etag| EntityTag::parse(etag.as_bytes()));
+    let differs = |(stated, ours): (EntityTag, &EntityTag)| !stated.matches_weakly(ours);
+    matches!(held.pin.validator, Validator::Date(_)) && stated.zip(held.tag.as_ref()).is_some_and(differs)
 }
 
 /// Tells whether an answer is a web page where the file is none: what captive portals, proxies and sites that have
@@ -243,7 +266,7 @@ fn is_page(media_type: Option<&str>) -> bool {
 }
 
 /// Reads the digests that an answer with the whole states, `Content-MD5` among them: it is obsolete (RFC 7231 Appendix
-/// B), but servers send it. Beside a part it is of the part, so it counts beside the whole only.
+/// B), but servers send it. Beside a part it is of the part, so it counts beside the whole only, whatever the status.
 fn whole_digests(fields: &HeaderMap) -> Digests {
     let mut digests = stated_digests(fields);
     let md5 = single_line(fields, &HeaderName::from_static("content-md5"))
@@ -479,9 +502,11 @@ mod tests {
         check(&[("content-md5", MD5), ("content-md5", MD5)], None);
         let stated = ("repr-digest", "md5=:AAAAAAAAAAAAAAAAAAAAAA==:");
         check(&[("content-md5", MD5), stated], Some("AAAAAAAAAAAAAAAAAAAAAA=="));
-        let part = [("content-md5", MD5), ("content-range", "bytes 0-9/20")];
-        let First::Part { version, .. } = first(Opening::Range, 206, &part) else { panic!() };
-        assert!(version.digests.is_empty());
+        for (range, counts) in [("bytes 0-9/10", true), ("bytes 0-9/20", false)] {
+            let part = [("content-md5", MD5), ("content-range", range)];
+            let First::Part { version, .. } = first(Opening::Range, 206, &part) else { panic!() };
+            assert_eq!(version.digests.is_empty(), !counts);
+        }
     }
 
     /// Decides on the answer to a request for `[100, 200)` of 1,000 bytes of media type `application/zip`.
@@ -514,6 +539,25 @@ mod tests {
         check(200, &[("etag", "\"b\"")], &Verdict::Changed);
         check(412, &[], &Verdict::Changed);
         check(416, &[("content-range", "bytes */50")], &Verdict::Changed);
+    }
+
+    #[test]
+    fn a_weak_tag_contradicts_a_date() {
+        #[track_caller]
+        fn check(pinned: Option<&str>, etag: Option<&str>, expected: &Verdict) {
+            let mut pin = vec![("last-modified", OLD), ("date", MINUTE_LATER)];
+            pin.extend(pinned.map(|etag| ("etag", etag)));
+            let mut fields = vec![("last-modified", OLD), ("content-range", "bytes 100-199/1000")];
+            fields.extend(etag.map(|etag| ("etag", etag)));
+            assert_eq!(&next(&pin, 206, &fields), expected);
+        }
+        let accept = Verdict::Accept { span: span(100, 200) };
+        check(Some("W/\"a\""), Some("W/\"a\""), &accept);
+        check(Some("W/\"a\""), Some("\"a\""), &accept);
+        check(Some("W/\"a\""), Some("W/\"b\""), &Verdict::Changed);
+        check(Some("W/\"a\""), Some("\"b\""), &Verdict::Changed);
+        check(Some("W/\"a\""), None, &accept);
+        check(None, Some("W/\"b\""), &accept);
     }
 
     #[test]

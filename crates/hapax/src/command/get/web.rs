@@ -43,7 +43,7 @@ pub(super) async fn run(
     let web = Web::new(Manners {
         checkpoints: context.places.checkpoints(),
         deadlines: Deadlines { idle: get.web.stall, ..Deadlines::default() },
-        patience: Policy::default(),
+        patience: Policy { attempts_max: context.global.attempts, ..Policy::default() },
         beat: BEAT,
     })?;
     if target == Path::new(STDOUT) {
