@@ -248,6 +248,13 @@ pub struct Declared {
     pub representation: Digests,
 }
 
+impl Declared {
+    /// Returns what a request whose body is the whole file says of it: both fields speak of the same bytes.
+    pub fn whole(&self) -> Digests {
+        self.content.iter().chain(self.representation.iter()).collect()
+    }
+}
+
 /// A field or parameter that cannot be read.
 pub fn bad_field(name: &str) -> Refusal {
     Problem::new(Kind::BadField).member("field", name).into()

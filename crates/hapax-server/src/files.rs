@@ -4,13 +4,14 @@
 /// The name that a POST gives its file.
 mod posted;
 
+/// Digests of whole files on request.
+mod digests;
+
 use std::sync::Arc;
 
 use hapax_proto::byteranges::{Boundary, Multipart, Piece};
 use hapax_proto::dialect::native::{Completed, Precondition as Guard};
-use hapax_proto::digest::{
-    Algorithm, Digest, Digests, FileHash, Hasher, Identity, Preferences, REPR_DIGEST, WANT_REPR_DIGEST,
-};
+use hapax_proto::digest::{Algorithm, Digests, FileHash, Hasher, Identity, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
 use hapax_proto::name::{BadPath, EntryName, EntryPath, UrlPath};
@@ -32,6 +33,8 @@ use crate::app::App;
 use crate::body::{Bounds, Download, Ended, Pumped, Sink, Source, pump};
 use crate::call::{Call, Declared, Place, bad_field, long_path};
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
+
+pub use digests::{READ_MAX, preferences};
 
 /// What is to be read, with everything that describes it.
 pub struct Readable {
@@ -85,12 +88,8 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
             return Err(with_fields(problem, fields));
         }
     };
-    if wants_blake3(&call.parts.headers)? {
-        let known = blob.clone();
-        let identity = call.store(move |store| store.identity(&known)).await?;
-        let digests: Digests = [Digest::from(identity.blake3)].into_iter().collect();
-        fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
-    }
+    let digests: Digests = digests::wanted(call, &blob).await?.into_iter().collect();
+    fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
     if call.parts.method == Method::HEAD {
         return Ok(respond::empty(status, fields));
     }
@@ -113,16 +112,6 @@ fn boundary() -> Result<Boundary, Refusal> {
 fn with_fields(problem: Problem, fields: HeaderMap) -> Refusal {
     let kept = fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
     kept.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value))
-}
-
-/// Tells whether the digest is asked for that is known at no cost.
-///
-/// # Errors
-/// 400 for a field that cannot be read.
-pub fn wants_blake3(fields: &HeaderMap) -> Result<bool, Refusal> {
-    let preferences = Preferences::parse_field(fields.get_all(WANT_REPR_DIGEST).iter());
-    let preferences = preferences.map_err(|_| bad_field(WANT_REPR_DIGEST))?;
-    Ok(preferences.choose(&[Algorithm::Blake3]).is_some())
 }
 
 /// Stored bytes on their way out.
@@ -263,11 +252,10 @@ async fn replace(call: &mut Call<'_>, place: Place, expect: Expect) -> Result<Re
         return Err(Kind::Exists.into());
     }
     let standing = weigh(&call.app.store, &call.parts.headers, entry)?;
-    let blake3 = declared.representation.get(Algorithm::Blake3).or(declared.content.get(Algorithm::Blake3));
-    let blake3 = blake3.and_then(|digest| digest.file_hash());
     if !standing.holds {
-        return lost_answer(call, &place, standing, blake3, size).await;
+        return lost_answer(call, &place, standing, &declared, size).await;
     }
+    let blake3 = declared.whole().get(Algorithm::Blake3).and_then(|digest| digest.file_hash());
     let expect = if expect == Expect::Nothing { expect } else { standing.expect };
     let target = Target { space, path: place.path.clone(), expect, meta: described(&call.parts.headers) };
     if let (Some(blake3), Some(size)) = (blake3, size)
@@ -285,7 +273,7 @@ async fn replace(call: &mut Call<'_>, place: Place, expect: Expect) -> Result<Re
         .store(move |store| {
             let hasher = Hasher::new(others_than_blake3(&declared));
             let intake = store.begin_file(user, target, size)?;
-            Ok(Box::new(Receiving { intake, hasher, declared, blake3 }))
+            Ok(Box::new(Receiving { intake, hasher, declared, blake3, space }))
         })
         .await?;
     let published = receive(call, receiving, size).await?;
@@ -321,18 +309,19 @@ async fn lost_answer(
     call: &Call<'_>,
     place: &Place,
     standing: Standing,
-    blake3: Option<FileHash>,
+    declared: &Declared,
     size: Option<Length>,
 ) -> Result<Response, Refusal> {
     let has_if_match = call.parts.headers.contains_key(IF_MATCH);
-    let (Some((entry, blob)), Some(blake3), true) = (standing.file, blake3, has_if_match) else {
+    let (Some((entry, blob)), true) = (standing.file, has_if_match) else {
         return Err(Kind::PreconditionFailed.into());
     };
-    let known = blob.clone();
-    let identity = call.store(move |store| store.identity(&known)).await?;
-    if identity.blake3 != blake3 || size.is_some_and(|size| size != identity.size) {
+    let is_of_size = size.is_none_or(|size| size == blob.size);
+    if !is_of_size || !digests::is_what_was_declared(call, &blob, &declared.whole()).await? {
         return Err(Kind::PreconditionFailed.into());
     }
+    let known = blob.clone();
+    let identity = call.store(move |store| store.identity(&known)).await?;
     let (fingerprint, version) = (blob.fingerprint, entry.version);
     let published = Published { identity, fingerprint, version, replaced: true, known: true };
     Ok(completed(call, place, &published))
@@ -354,10 +343,7 @@ fn link_known(store: &Store, target: Target, identity: &Identity) -> Result<Opti
 
 /// Returns the algorithms besides BLAKE3 that have to be computed, because they were declared.
 fn others_than_blake3(declared: &Declared) -> Vec<Algorithm> {
-    let all = declared.content.algorithms().chain(declared.representation.algorithms());
-    let mut others: Vec<_> = all.filter(|algorithm| *algorithm != Algorithm::Blake3).collect();
-    others.dedup();
-    others
+    declared.whole().algorithms().filter(|algorithm| *algorithm != Algorithm::Blake3).collect()
 }
 
 /// A file on its way in, with what it must hash to.
@@ -366,6 +352,7 @@ struct Receiving {
     hasher: Hasher,
     declared: Declared,
     blake3: Option<FileHash>,
+    space: SpaceId,
 }
 
 impl Sink for Receiving {
@@ -390,14 +377,14 @@ async fn receive(
     let stop = call.app.life.cut();
     let Pumped { sink, ended, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
     match ended {
-        Ended::Complete => call.store(move |_| Ok(publish(sink))).await?,
+        Ended::Complete => call.store(move |store| Ok(publish(store, sink))).await?,
         Ended::TooLong => Err(Problem::new(Kind::TooLarge).member("limit", bounds.length_max.get()).into()),
         Ended::Cut | Ended::Idle | Ended::Stopped(_) => Err(Kind::Unavailable.into()),
     }
 }
 
-/// Compares the digests that are not ours, then publishes. Blocks.
-fn publish(receiving: Box<Receiving>) -> Result<Published, Refusal> {
+/// Compares the digests that are not ours, publishes, and keeps what was computed on the way. Blocks.
+fn publish(store: &Store, receiving: Box<Receiving>) -> Result<Published, Refusal> {
     let computed = receiving.hasher.digests();
     for declared in [&receiving.declared.content, &receiving.declared.representation] {
         if let Some((theirs, ours)) = declared.disagreement(&computed) {
@@ -407,7 +394,9 @@ fn publish(receiving: Box<Receiving>) -> Result<Published, Refusal> {
             return Err(problem.into());
         }
     }
-    Ok(receiving.intake.publish(receiving.blake3)?)
+    let published = receiving.intake.publish(receiving.blake3)?;
+    store.keep_digests_of(receiving.space, &published.fingerprint, &computed);
+    Ok(published)
 }
 
 /// Answers with the file that is visible now.

@@ -1,7 +1,7 @@
 //! The upload resource `/uploads/<id>`, as every dialect sees it: one representation, the durable contiguous prefix.
 
 use hapax_proto::dialect::tus::{self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_OFFSET};
-use hapax_proto::digest::{Digest, Digests, REPR_DIGEST};
+use hapax_proto::digest::{Algorithm, Digest, Digests, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Description, Facts};
 use hapax_proto::precondition::Validators;
@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::app::App;
 use crate::call::Call;
-use crate::files::{Readable, entity_tag, location, send, wants_blake3};
+use crate::files::{Readable, entity_tag, location, preferences, send};
 use crate::finish::notes_of;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
@@ -29,7 +29,7 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     drop(call.app.store.lanes().take(id, LaneId::Append).await);
-    let wants_digest = wants_blake3(&call.parts.headers)?;
+    let wants_digest = preferences(&call.parts.headers)?.choose(&[Algorithm::Blake3]).is_some();
     let (mut fields, offset) = standing(call, &upload).await?;
     if wants_digest && upload.state == State::Open {
         let length = offset.since(Offset::ZERO).unwrap_or_default();

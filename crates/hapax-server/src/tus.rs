@@ -10,7 +10,7 @@ use hapax_proto::dialect::tus::{
     UPLOAD_OFFSET,
 };
 use hapax_proto::dialect::{Conflict, Notes};
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Digest, FileHash};
 use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
@@ -114,7 +114,7 @@ async fn described(
         size,
         meta: Meta { mtime, executable: false, media_type },
         precondition: None,
-        declared,
+        declared: declared.map(Digest::from).into_iter().collect(),
         notes: Some(notes.encode()),
     })
 }

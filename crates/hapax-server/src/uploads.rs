@@ -87,11 +87,7 @@ fn described(
     if size.is_some_and(|size| size > size_max) {
         return Err(Problem::new(Kind::TooLarge).member("limit", size_max.get()).into());
     }
-    // A digest that is taken has to be verified, and only this one costs nothing at the end.
-    if create.digests.algorithms().any(|algorithm| algorithm != Algorithm::Blake3) {
-        return Err(bad_field("digests"));
-    }
-    let declared = create.digests.get(Algorithm::Blake3).and_then(|digest| digest.file_hash());
+    let declared = create.digests;
     let precondition = create.precondition.map(|precondition| {
         serde_json::to_string(&precondition).expect("the shapes of the API always serialise")
     });
@@ -204,7 +200,20 @@ pub async fn resize(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
 pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     let complete: Complete = call.json().await?;
-    let completed = call.store(move |store| Ok(finish(store, &upload, &complete))).await??;
+    let looked_up = upload.clone();
+    let declared = call.store(move |store| store.declared(&looked_up)).await?;
+    let is_read =
+        upload.state == State::Open && declared.algorithms().any(|algorithm| algorithm != Algorithm::Blake3);
+    let user = call.who()?.user;
+    let pass = is_read.then(|| call.app.digests.enter(user).ok_or(Kind::TooMany)).transpose()?;
+    let completed = call
+        .store(move |store| {
+            let completed = finish(store, &upload, &complete);
+            // Held until the reading ends, which it does not when the client goes away.
+            drop(pass);
+            Ok(completed)
+        })
+        .await??;
     let status = if completed.replaced { StatusCode::OK } else { StatusCode::CREATED };
     Ok(respond::json(status, &completed))
 }

@@ -42,6 +42,8 @@
 //!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
 //!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
 //!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
+//! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest. Only a live blob takes
+//!   one (`NotLive`); they stay while it is an orphan and go when it is buried.
 //! - *Covered* counts the bytes in extents, not those in tails; *prefix* is where the first of them is missing.
 //! - *The first root* of an upload is what the last `Store` said that touched part 0: that removed or put an extent which
 //!   begins there, had or has part 0 as its lane's open part, or said one. `Resize` forgets it if it drops any of part 0.
@@ -58,6 +60,7 @@
 
 use std::fmt;
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
@@ -505,6 +508,15 @@ pub enum Intent {
     },
     /// Makes a content visible under a name.
     Publish(Box<Publish>),
+    /// Keeps a digest of a live blob, so that its bytes need not be read for it again.
+    KeepDigest {
+        /// The blob.
+        blob: BlobId,
+        /// By which algorithm.
+        algorithm: Algorithm,
+        /// The value, sealed.
+        sealed: Vec<u8>,
+    },
     /// Says what became of a spare content: the copy that lost against one held already.
     SettleSpare {
         /// The blob.
@@ -750,6 +762,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the live blob with this fingerprint, if an entry of the space points to it.
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
+
+    /// Returns the digests kept of a blob, sealed, in the order of their algorithms.
+    fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError>;
 
     /// Returns an upload.
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError>;

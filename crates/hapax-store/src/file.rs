@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use hapax_proto::digest::{FileHash, Identity};
+use hapax_proto::digest::{Digests, FileHash, Identity};
 use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::State;
@@ -146,7 +146,7 @@ impl FileIntake {
                     size: self.size,
                     meta: self.target.meta.clone(),
                     precondition: None,
-                    declared: None,
+                    declared: Digests::default(),
                     notes: None,
                 })?;
                 let full = PartIntake::adopt(&self.store, &upload, *writer);

@@ -39,6 +39,8 @@ pub mod lane;
 pub mod store;
 /// Contents: reading a span across extents.
 pub mod content;
+/// Digests in the algorithms of others, computed and kept.
+pub mod digests;
 /// Bytes in: hash, seal, and cut one run of a part.
 pub mod intake;
 /// The verbs of uploads.

@@ -226,6 +226,8 @@ pub enum Purpose {
     FirstRoot,
     /// The digests that a client declared for an upload.
     Declared,
+    /// A digest of a blob in another algorithm than BLAKE3.
+    Digest,
 }
 
 impl Purpose {
@@ -237,6 +239,7 @@ impl Purpose {
             Self::Identity => b"identity",
             Self::FirstRoot => b"first-root",
             Self::Declared => b"declared",
+            Self::Digest => b"digest",
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hapax_proto::digest::{FileHash, Identity};
+use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Identity};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{Frontier, OpenState, PART, PartHasher, PartNumber, PartValue, part_count};
@@ -47,8 +47,8 @@ pub struct CreateUpload {
     pub meta: Meta,
     /// What must hold at the target at the end, in the caller's own encoding.
     pub precondition: Option<String>,
-    /// The hash that the whole must have.
-    pub declared: Option<FileHash>,
+    /// What the whole must hash to.
+    pub declared: Digests,
     /// What the creator wants to find again, in its own encoding.
     pub notes: Option<String>,
 }
@@ -148,7 +148,8 @@ impl Store {
     pub fn create_upload(&self, new: CreateUpload) -> Result<(Upload, bool), StoreError> {
         self.admit()?;
         let (id, now) = (UploadId::random()?, self.now());
-        let digests = new.declared.map(|hash| self.seal_declared(id, &hash)).transpose()?;
+        let declared = Some(&new.declared).filter(|declared| !declared.is_empty());
+        let digests = declared.map(|declared| self.seal_declared(id, declared)).transpose()?;
         let outcome = self.commit(Intent::CreateUpload(Box::new(NewUpload {
             id,
             user: new.user,
@@ -248,14 +249,16 @@ impl Store {
         ContentReader::new(&self.stores, upload.content, end)
     }
 
-    fn seal_declared(&self, id: UploadId, hash: &FileHash) -> Result<Vec<u8>, StoreError> {
-        self.stores.ring.small().seal(Purpose::Declared, &upload_row(&id, 0), hash.as_bytes())
+    fn seal_declared(&self, id: UploadId, declared: &Digests) -> Result<Vec<u8>, StoreError> {
+        let text = encode_declared(declared);
+        self.stores.ring.small().seal(Purpose::Declared, &upload_row(&id, 0), &text)
     }
 
-    /// Returns the hash that was declared when the upload was created.
-    fn declared(&self, upload: &Upload) -> Result<Option<FileHash>, StoreError> {
-        let Some(sealed) = &upload.digests else { return Ok(None) };
-        self.open_hash(Purpose::Declared, upload.id, sealed).map(Some)
+    /// Returns the digests that were declared when the upload was created.
+    pub fn declared(&self, upload: &Upload) -> Result<Digests, StoreError> {
+        let Some(sealed) = &upload.digests else { return Ok(Digests::default()) };
+        let opened = self.stores.ring.small().open(Purpose::Declared, &upload_row(&upload.id, 0), sealed)?;
+        decode_declared(&opened).ok_or_else(|| damaged(upload.id, "what was declared cannot be read"))
     }
 
     fn open_hash(&self, purpose: Purpose, id: UploadId, sealed: &[u8]) -> Result<FileHash, StoreError> {
@@ -264,6 +267,23 @@ impl Store {
             opened.try_into().map_err(|_| damaged(id, "a sealed hash has another length"))?;
         Ok(FileHash::new(hash))
     }
+}
+
+/// Writes declared digests: one a line, `<key>:<hex>`.
+fn encode_declared(declared: &Digests) -> Vec<u8> {
+    declared.iter().map(|digest| digest.to_string()).collect::<Vec<_>>().join("\n").into_bytes()
+}
+
+/// Reads what [`encode_declared`] wrote, or a bare BLAKE3, as schema 1 kept it; no line is as short as that.
+fn decode_declared(bytes: &[u8]) -> Option<Digests> {
+    if let Ok(hash) = <[u8; 32]>::try_from(bytes) {
+        return Some([Digest::from(FileHash::new(hash))].into_iter().collect());
+    }
+    let line = |line: &str| {
+        let (key, value) = line.split_once(':')?;
+        Digest::parse_hex(Algorithm::from_key(key)?, value).ok()
+    };
+    std::str::from_utf8(bytes).ok()?.split('\n').map(line).collect()
 }
 
 fn upload_row(id: &UploadId, version: u64) -> Row<'_> {
@@ -597,6 +617,9 @@ impl Store {
 
     /// Makes an upload visible as a file: no byte is copied. The caller decided that it is complete.
     ///
+    /// If anything else than BLAKE3 was declared at creation, all bytes are read once for it: this blocks for as long as
+    /// that takes, and the result is kept.
+    ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the content is not what was declared now or at creation: the upload stays open.
     /// [`Refusal::Incomplete`], [`Refusal::Unexpected`] and the other refusals of [`Publish`].
@@ -608,14 +631,14 @@ impl Store {
         declared: Option<FileHash>,
     ) -> Result<Published, StoreError> {
         let identity = Identity { blake3: self.upload_root(upload, size)?, size };
-        for declared in [declared, self.declared(upload)?].into_iter().flatten() {
-            if declared != identity.blake3 {
-                return Err(StoreError::Mismatch {
-                    expected: declared.to_string(),
-                    actual: identity.blake3.to_string(),
-                });
-            }
-        }
+        let ours: Digests = [Digest::from(identity.blake3)].into_iter().collect();
+        let now: Digests = declared.map(Digest::from).into_iter().collect();
+        let at_creation = self.declared(upload)?;
+        check_declared(&now, &ours)?;
+        check_declared(&at_creation, &ours)?;
+        let others = at_creation.algorithms().filter(|algorithm| *algorithm != Algorithm::Blake3);
+        let others = self.read_upload(upload).digests(Span::whole(size), others)?;
+        check_declared(&at_creation, &others)?;
         let source = Source::Upload {
             id: upload.id,
             generation: upload.generation,
@@ -623,7 +646,11 @@ impl Store {
         };
         let target =
             Target { space: upload.space, path: upload.path.clone(), expect, meta: upload.meta.clone() };
-        self.publish(target, source, identity)
+        let published = self.publish(target, source, identity)?;
+        if !others.is_empty() {
+            self.keep_digests_of(upload.space, &published.fingerprint, &others);
+        }
+        Ok(published)
     }
 
     /// Computes the BLAKE3 of a complete upload from the values of its parts; no object is read.
@@ -722,6 +749,14 @@ impl Store {
     }
 }
 
+/// Compares what was declared with what the bytes are.
+fn check_declared(declared: &Digests, ours: &Digests) -> Result<(), StoreError> {
+    match declared.disagreement(ours) {
+        Some((theirs, ours)) => Err(StoreError::Mismatch { expected: theirs.hex(), actual: ours.hex() }),
+        None => Ok(()),
+    }
+}
+
 /// Where a content is to appear.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -786,4 +821,28 @@ fn common_parts(old: Length, new: Length) -> Offset {
     }
     let shorter = old.min(new).get();
     Offset::new(shorter - shorter % PART.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::digest::Hasher;
+
+    use super::*;
+
+    #[test]
+    fn what_was_declared_is_read_back_also_from_the_first_schema() {
+        let mut hasher = Hasher::new(Algorithm::ALL.iter().copied());
+        hasher.update(b"abc");
+        let all = hasher.digests();
+        assert_eq!(decode_declared(&encode_declared(&all)), Some(all.clone()));
+        for digest in all.iter() {
+            let one: Digests = [digest].into_iter().collect();
+            assert_eq!(decode_declared(&encode_declared(&one)), Some(one));
+        }
+        let old = FileHash::of(b"abc");
+        assert_eq!(decode_declared(old.as_bytes()), Some([Digest::from(old)].into_iter().collect()));
+        for text in ["", "md6:00", "md5:00", "md5"] {
+            assert_eq!(decode_declared(text.as_bytes()), None, "{text}");
+        }
+    }
 }

@@ -4,24 +4,19 @@
 use std::str::FromStr;
 
 use hapax_proto::dialect::native::SpanDigest;
-use hapax_proto::digest::{Algorithm, Digest, Hasher};
+use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PartNumber, SEGMENT};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Upload, UploadId};
-use hapax_store::error::StoreError;
-use hapax_store::store::Store;
 use hapax_store::upload::Received;
 use http::StatusCode;
 
-use crate::body::CHUNK;
 use crate::call::{Call, bad_field};
+use crate::files::READ_MAX;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
-
-/// The most stored bytes read for one digest.
-const READ_MAX: Length = Length::new(8 << 30);
 
 /// `GET /api/v1/uploads/<id>/digest?start=&end=&alg=`.
 ///
@@ -72,14 +67,17 @@ async fn read(call: &Call<'_>, upload: Upload, span: Span, algorithm: Algorithm)
     if span.length() > READ_MAX {
         return Err(Problem::new(Kind::TooLarge).member("limit", READ_MAX.get()).into());
     }
-    let _pass = call.app.digests.enter(call.who()?.user).ok_or(Kind::TooMany)?;
+    let pass = call.app.digests.enter(call.who()?.user).ok_or(Kind::TooMany)?;
     let digest = call
         .store(move |store| {
             let received = store.received(&upload, PartNumber::FIRST, 0)?;
             if !is_readable(&received, span) {
                 return Ok(Err(Kind::Incomplete));
             }
-            hash(store, &upload, span, algorithm).map(Ok)
+            let digests = store.read_upload(&upload).digests(span, [algorithm]);
+            // Held until the reading ends, which it does not when the client goes away.
+            drop(pass);
+            Ok(Ok(digests?.get(algorithm).expect("the hasher was made for it")))
         })
         .await?;
     digest.map_err(|_| {
@@ -102,20 +100,6 @@ fn is_readable(received: &Received, span: Span) -> bool {
         tail.is_some_and(|tail| tail.intersection(span).is_some())
     });
     !in_tail && received.spans.iter().any(|held| held.contains(span))
-}
-
-fn hash(store: &Store, upload: &Upload, span: Span, algorithm: Algorithm) -> Result<Digest, StoreError> {
-    let mut hasher = Hasher::new([algorithm]);
-    let mut reader = store.read_upload(upload);
-    let (mut rest, mut bytes) = (span, Vec::new());
-    while !rest.is_empty() {
-        let chunk = Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
-        bytes.clear();
-        reader.read(chunk, &mut bytes)?;
-        hasher.update(&bytes);
-        rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
-    }
-    Ok(hasher.digests().get(algorithm).expect("the hasher was made for it"))
 }
 
 #[cfg(test)]

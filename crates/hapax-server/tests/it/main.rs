@@ -29,6 +29,9 @@ mod files;
 /// Ranges, in one part and in several, and conditions.
 mod ranges;
 
+/// Digests of whole files.
+mod digests;
+
 /// The native dialect of uploads.
 mod uploads;
 

@@ -10,6 +10,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
 
@@ -104,6 +105,10 @@ impl Catalog for ModelCatalog {
 
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
         Ok(self.locked().blob_in_space(space, fingerprint))
+    }
+
+    fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
+        Ok(self.locked().digests_of(blob))
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
@@ -247,6 +252,7 @@ impl Tables {
             }
             Intent::EndUpload { upload, state, now } => self.end_upload(*upload, *state, *now),
             Intent::Publish(publish) => self.publish(publish),
+            Intent::KeepDigest { blob, algorithm, sealed } => self.keep_digest(*blob, *algorithm, sealed),
             Intent::SettleSpare { blob, spare, promote, now } => {
                 self.settle_spare(*blob, *spare, *promote, *now)
             }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
 use rusqlite::hooks::Wal;
@@ -216,6 +217,7 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::Resize { .. } => uploads::resize(db, intent),
         Intent::EndUpload { upload, state, now } => uploads::end(db, *upload, *state, *now),
         Intent::Publish(publish) => entries::publish(db, publish),
+        Intent::KeepDigest { blob, algorithm, sealed } => blobs::keep_digest(db, *blob, *algorithm, sealed),
         Intent::SettleSpare { blob, spare, promote, now } => {
             blobs::settle_spare(db, *blob, *spare, *promote, *now)
         }
@@ -275,6 +277,10 @@ impl Catalog for SqliteCatalog {
 
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
         self.read("look a blob up", |db| blobs::in_space(db, space, fingerprint))
+    }
+
+    fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
+        self.read("read digests", |db| blobs::digests(db, blob))
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {

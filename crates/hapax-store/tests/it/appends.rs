@@ -1,6 +1,6 @@
 //! Appends: whatever the cuts, the prefix is what came, and what does not verify never counts.
 
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Digests, FileHash};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::tree::{PART, PartNumber};
@@ -24,7 +24,7 @@ fn create(world: &World, size: Option<usize>) -> Upload {
         size: size.map(|size| Length::new(size as u64)),
         meta: Meta::default(),
         precondition: None,
-        declared: None,
+        declared: Digests::default(),
         notes: None,
     };
     world.store.create_upload(new).unwrap().0

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Digests, FileHash};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART, PartHasher, PartNumber, PartValue};
@@ -156,7 +156,7 @@ impl Actor<'_> {
             size: Some(Length::new(size)),
             meta: Meta::default(),
             precondition: None,
-            declared: None,
+            declared: Digests::default(),
             notes: None,
         };
         Ok(self.store.create_upload(new)?.0.id)

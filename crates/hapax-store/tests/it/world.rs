@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Digests, FileHash};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::PartNumber;
@@ -76,7 +76,7 @@ impl World {
             size: Some(Length::new(size)),
             meta: Meta::default(),
             precondition: None,
-            declared: None,
+            declared: Digests::default(),
             notes: None,
         };
         self.store.create_upload(new).unwrap().0

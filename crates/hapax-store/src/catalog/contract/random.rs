@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::State;
 use proptest::prelude::*;
@@ -52,6 +53,7 @@ enum Verb {
     PublishExtents,
     PublishInline,
     PublishKnown,
+    KeepDigest,
     SettleSpare,
     ExpireUploads,
     ForgetUploads,
@@ -84,6 +86,7 @@ fn verbs() -> impl Strategy<Value = Verb> {
         6 => Just(V::Finish),
         8 => prop::sample::select(vec![V::PublishExtents, V::PublishExtents, V::PublishInline, V::PublishKnown]),
         2 => Just(V::SettleSpare),
+        3 => Just(V::KeepDigest),
         6 => prop::sample::select(vec![V::ExpireUploads, V::ForgetUploads, V::BuryBlobs, V::DoomObjects, V::ForgetObjects]),
     ]
 }
@@ -266,6 +269,11 @@ impl Author<'_> {
                 let spare = ContentId(spare.0 - i64::from(self.draft.wrong));
                 Intent::SettleSpare { blob, spare, promote: self.number(2, 2) == 0, now }
             }
+            Verb::KeepDigest => Intent::KeepDigest {
+                blob: BlobId(i64::from(self.number(1, 6))),
+                algorithm: self.pick(2, Algorithm::ALL),
+                sealed: vec![self.number(3, 9)],
+            },
             Verb::ExpireUploads => Intent::ExpireUploads { now, limit },
             Verb::ForgetUploads => Intent::ForgetUploads { before, limit },
             Verb::BuryBlobs => Intent::BuryBlobs { before, limit, now },
@@ -404,6 +412,7 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         tell(format!("objects in {id}"), &catalog.objects_in(DirId::new(u32::from(number))).unwrap());
         tell(format!("spares {id}"), &catalog.spares(number.into()).unwrap());
         tell(format!("doomed {id}"), &catalog.doomed(number.into()).unwrap());
+        tell(format!("digests {id}"), &catalog.digests(BlobId(id)).unwrap());
         let after = (number > 0).then_some(BlobId(id));
         tell(format!("blobs {id}"), &catalog.blobs(after, 2).unwrap());
     }

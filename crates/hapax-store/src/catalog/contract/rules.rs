@@ -16,6 +16,7 @@ use super::*;
 use crate::clock::Timestamp;
 
 mod dates;
+mod digests;
 
 const T0: Timestamp = Timestamp::from_secs(1_000);
 const ANN: UserId = UserId(1);

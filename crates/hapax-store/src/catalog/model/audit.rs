@@ -75,6 +75,9 @@ impl Tables {
                 }
             }
         }
+        for (blob, algorithm) in self.digests.keys().filter(|(blob, _)| !self.blobs.contains_key(blob)) {
+            broken.push(format!("the {algorithm} of blob {blob} outlives it"));
+        }
         for blob in shown.iter().filter(|blob| !self.blobs.contains_key(blob)) {
             broken.push(format!("an entry shows blob {blob}, which is not there"));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::State;
 
@@ -120,6 +121,19 @@ impl Tables {
         if self.contents[&content].is_whole(publish.size) { Ok(content) } else { Err(Refusal::Incomplete) }
     }
 
+    pub(super) fn keep_digest(&mut self, blob: BlobId, algorithm: Algorithm, sealed: &[u8]) -> Answer {
+        if self.blobs.get(&blob).is_none_or(|row| row.orphan.is_some()) {
+            return Err(Refusal::NotLive);
+        }
+        self.digests.insert((blob, algorithm), sealed.to_vec());
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn digests_of(&self, blob: BlobId) -> Vec<(Algorithm, Vec<u8>)> {
+        let of_it = self.digests.iter().filter(|((of, _), _)| *of == blob);
+        of_it.map(|((_, algorithm), sealed)| (*algorithm, sealed.clone())).collect()
+    }
+
     pub(super) fn settle_spare(
         &mut self,
         blob: BlobId,
@@ -155,6 +169,7 @@ impl Tables {
         orphans.truncate(limit);
         for (_, id) in &orphans {
             let blob = self.blobs.remove(id).expect("just found");
+            self.digests.retain(|(of, _), _| of != id);
             let spares = self.spares.extract_if(.., |_, of| of == id).map(|(content, _)| content);
             for content in spares.chain([blob.content]).collect::<Vec<_>>() {
                 self.remove_content(content, Fate::Drop(now));

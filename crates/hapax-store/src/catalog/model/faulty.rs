@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
 
@@ -162,6 +163,10 @@ impl Catalog for FaultyCatalog {
 
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
         self.inner.blob_in_space(space, fingerprint)
+    }
+
+    fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
+        self.inner.digests(blob)
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hapax_proto::digest::Algorithm;
 use hapax_proto::name::EntryName;
 use hapax_proto::span::{Length, Offset, Span};
 
@@ -26,6 +27,8 @@ pub(super) struct Tables {
     pub(super) spaces: BTreeMap<SpaceId, SpaceRow>,
     pub(super) entries: BTreeMap<EntryId, EntryRow>,
     pub(super) blobs: BTreeMap<BlobId, BlobRow>,
+    /// Digests of blobs, sealed.
+    pub(super) digests: BTreeMap<(BlobId, Algorithm), Vec<u8>>,
     /// Which blob a spare content belongs to.
     pub(super) spares: BTreeMap<ContentId, BlobId>,
     pub(super) uploads: BTreeMap<UploadId, UploadRow>,

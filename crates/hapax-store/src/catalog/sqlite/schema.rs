@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// One step per version, oldest first.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Notes on the columns: times are milliseconds since the epoch; ids of uploads, objects and tokens' hashes are raw bytes.
 ///
@@ -91,6 +91,14 @@ CREATE TABLE lanes (
 /// What the author of an upload wants to find again: how a dialect described it.
 const VERSION_2: &str = "ALTER TABLE uploads ADD COLUMN notes TEXT;";
 
+/// Digests of blobs in other algorithms than BLAKE3, sealed; `algorithm` is the key of RFC 9530.
+const VERSION_3: &str = "
+CREATE TABLE digests (
+    blob INTEGER NOT NULL REFERENCES blobs, algorithm TEXT NOT NULL, sealed BLOB NOT NULL,
+    PRIMARY KEY (blob, algorithm)
+) WITHOUT ROWID;
+";
+
 /// Brings a database to the newest schema. A database newer than this program is left alone.
 ///
 /// # Errors
@@ -110,4 +118,47 @@ pub(super) fn migrate(db: &mut Connection) -> Result<Result<(), u32>, rusqlite::
 /// Returns the number of the newest schema.
 pub(super) fn newest() -> u32 {
     u32::try_from(MIGRATIONS.len()).expect("there are few migrations")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens a database of an old schema with a file in it.
+    fn old(version: usize) -> Connection {
+        let db = Connection::open_in_memory().unwrap();
+        db.pragma_update(None, "foreign_keys", true).unwrap();
+        for step in &MIGRATIONS[..version] {
+            db.execute_batch(step).unwrap();
+        }
+        db.pragma_update(None, "user_version", u32::try_from(version).unwrap()).unwrap();
+        db.execute_batch(
+            "INSERT INTO contents VALUES (1, 0, 0, 0); INSERT INTO inline VALUES (1, x'07');
+             INSERT INTO blobs VALUES (1, zeroblob(32), x'08', 1, 1, NULL);
+             INSERT INTO entries VALUES (1, 1, NULL, '', 1, 0, 0, NULL, NULL, NULL, 0, NULL),
+                                        (2, 1, 1, 'a', 1, 0, 0, NULL, 1, NULL, 0, NULL);",
+        )
+        .unwrap();
+        db
+    }
+
+    #[test]
+    fn every_old_schema_becomes_the_newest_and_keeps_its_rows() {
+        for version in 1..=MIGRATIONS.len() {
+            let mut db = old(version);
+            migrate(&mut db).unwrap().unwrap();
+            let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(found, newest(), "from {version}");
+            let file: (String, Vec<u8>) = db
+                .query_row(
+                    "SELECT e.name, i.sealed FROM entries e JOIN blobs b ON b.id = e.blob
+                     JOIN inline i ON i.content = b.content",
+                    [],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .unwrap();
+            assert_eq!(file, ("a".to_owned(), vec![7]), "from {version}");
+            db.execute("INSERT INTO digests VALUES (1, 'md5', x'09')", []).unwrap();
+        }
+    }
 }

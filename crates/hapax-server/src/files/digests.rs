@@ -1,0 +1,87 @@
+//! Digests of whole files on request: `Want-Repr-Digest` (RFC 9530 §4), and whether a declared digest is that of what
+//! stands there. What was computed once is kept by the store; here is decided when it is worth reading a file for it.
+
+use hapax_proto::digest::{Algorithm, Digest, Digests, Preferences, WANT_REPR_DIGEST};
+use hapax_proto::span::Length;
+use hapax_store::catalog::Blob;
+use http::HeaderMap;
+
+use crate::call::{Call, bad_field};
+use crate::respond::Refusal;
+
+/// The most stored bytes read for one digest.
+pub const READ_MAX: Length = Length::new(8 << 30);
+
+/// Reads what a request wants.
+///
+/// # Errors
+/// 400 for a field that cannot be read.
+pub fn preferences(fields: &HeaderMap) -> Result<Preferences, Refusal> {
+    let preferences = Preferences::parse_field(fields.get_all(WANT_REPR_DIGEST).iter());
+    preferences.map_err(|_| bad_field(WANT_REPR_DIGEST))
+}
+
+/// Returns the digest of a file that the request wants most and that can be had: known, or computed now from at most
+/// [`READ_MAX`] bytes. If the account has as many computed as may be, one that is known stands in for it.
+///
+/// # Errors
+/// 400 for a field that cannot be read.
+pub(super) async fn wanted(call: &Call<'_>, blob: &Blob) -> Result<Option<Digest>, Refusal> {
+    let preferences = preferences(&call.parts.headers)?;
+    if preferences.choose(Algorithm::ALL).is_none() {
+        return Ok(None);
+    }
+    let known = known(call, blob).await?;
+    let at_hand: Vec<Algorithm> = known.algorithms().collect();
+    let costly = Algorithm::ALL.iter().copied().filter(|algorithm| known.get(*algorithm).is_none());
+    let costly = costly.filter(|_| blob.size <= READ_MAX);
+    // The known ones come first, and so win where several are wanted alike.
+    let available: Vec<Algorithm> = at_hand.iter().copied().chain(costly).collect();
+    let Some(chosen) = preferences.choose(&available) else { return Ok(None) };
+    if let Some(digest) = known.get(chosen) {
+        return Ok(Some(digest));
+    }
+    match computed(call, blob, chosen).await? {
+        Some(digest) => Ok(Some(digest)),
+        None => Ok(preferences.choose(&at_hand).and_then(|algorithm| known.get(algorithm))),
+    }
+}
+
+/// Tells whether a file is what a request declares it to be, by a digest that nobody can forge. Everything declared
+/// that can be compared has to agree.
+pub(super) async fn is_what_was_declared(
+    call: &Call<'_>,
+    blob: &Blob,
+    declared: &Digests,
+) -> Result<bool, Refusal> {
+    let mut ours = known(call, blob).await?;
+    let proof: Vec<Algorithm> =
+        declared.algorithms().filter(|algorithm| algorithm.is_collision_resistant()).collect();
+    let Some(first) = proof.first() else { return Ok(false) };
+    if !proof.iter().any(|algorithm| ours.get(*algorithm).is_some()) {
+        if blob.size > READ_MAX {
+            return Ok(false);
+        }
+        let Some(digest) = computed(call, blob, *first).await? else { return Ok(false) };
+        ours.insert(digest);
+    }
+    Ok(declared.disagreement(&ours).is_none())
+}
+
+async fn known(call: &Call<'_>, blob: &Blob) -> Result<Digests, Refusal> {
+    let blob = blob.clone();
+    call.store(move |store| store.known_digests(&blob)).await
+}
+
+/// Reads a file for one digest; `None` if the account has as many computed as may be.
+async fn computed(call: &Call<'_>, blob: &Blob, algorithm: Algorithm) -> Result<Option<Digest>, Refusal> {
+    let Some(pass) = call.app.digests.enter(call.who()?.user) else { return Ok(None) };
+    let blob = blob.clone();
+    let computed = call.store(move |store| {
+        let computed = store.compute_digests(&blob, [algorithm]);
+        // Held until the reading ends, which it does not when the client goes away.
+        drop(pass);
+        computed
+    });
+    Ok(computed.await?.get(algorithm))
+}

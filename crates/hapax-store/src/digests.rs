@@ -1,0 +1,105 @@
+//! Digests of contents in the algorithms of others: computed by reading the bytes, and kept beside the blob, sealed, so
+//! that they are read once. It decides neither whether a digest is worth that nor who may know it.
+
+use hapax_proto::digest::{Algorithm, Digest, Digests, Hasher};
+use hapax_proto::span::{Length, Span};
+
+use crate::catalog::{Blob, Intent, Refusal, SpaceId};
+use crate::content::ContentReader;
+use crate::error::StoreError;
+use crate::key::Fingerprint;
+use crate::seal::{Purpose, Row};
+use crate::store::Store;
+
+/// How many bytes are read and hashed at a time.
+const CHUNK: Length = Length::new(256 << 10);
+
+impl ContentReader {
+    /// Reads a span and returns its digests. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// As [`ContentReader::read`].
+    pub fn digests(
+        &mut self,
+        span: Span,
+        algorithms: impl IntoIterator<Item = Algorithm>,
+    ) -> Result<Digests, StoreError> {
+        let algorithms: Vec<_> = algorithms.into_iter().collect();
+        let mut hasher = Hasher::new(algorithms.iter().copied());
+        let span = if algorithms.is_empty() { Span::default() } else { span };
+        let (mut rest, mut bytes) = (span, Vec::new());
+        while !rest.is_empty() {
+            let chunk =
+                Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
+            bytes.clear();
+            self.read(chunk, &mut bytes)?;
+            hasher.update(&bytes);
+            rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
+        }
+        Ok(hasher.digests())
+    }
+}
+
+impl Store {
+    /// Returns the digests of a blob that are known without reading it: its BLAKE3, and those kept.
+    pub fn known_digests(&self, blob: &Blob) -> Result<Digests, StoreError> {
+        let mut known: Digests = [Digest::from(self.identity(blob)?.blake3)].into_iter().collect();
+        for (algorithm, sealed) in self.catalog().digests(blob.id)? {
+            let key = row_key(&blob.fingerprint, algorithm);
+            let value = self.stores.ring.small().open(Purpose::Digest, &row(&key), &sealed)?;
+            let digest = Digest::new(algorithm, &value).map_err(|_| StoreError::Corrupt {
+                what: format!("the {algorithm} of blob {}", blob.id),
+                why: "it has another length",
+            })?;
+            known.insert(digest);
+        }
+        Ok(known)
+    }
+
+    /// Reads a blob for digests of it, and keeps them. Blocks for as long as that takes.
+    ///
+    /// That they cannot be kept is no error: the next one who asks reads again.
+    pub fn compute_digests(
+        &self,
+        blob: &Blob,
+        algorithms: impl IntoIterator<Item = Algorithm>,
+    ) -> Result<Digests, StoreError> {
+        let computed = self.read_blob(blob)?.digests(Span::whole(blob.size), algorithms)?;
+        if let Err(error) = self.keep_digests(blob, &computed) {
+            tracing::warn!(%error, blob = %blob.id, "the digests of a blob were computed and are not kept");
+        }
+        Ok(computed)
+    }
+
+    /// Keeps digests of a content that was published just now. Failing to is no error: whoever asks has them computed again.
+    pub fn keep_digests_of(&self, space: SpaceId, fingerprint: &Fingerprint, digests: &Digests) {
+        let blob = self.catalog().blob_in_space(space, fingerprint);
+        let kept = blob.and_then(|blob| blob.map_or(Ok(()), |blob| self.keep_digests(&blob, digests)));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "verified digests are not kept");
+        }
+    }
+
+    /// Keeps digests that were computed from the bytes of a blob. A blob that is being given up takes none.
+    pub fn keep_digests(&self, blob: &Blob, digests: &Digests) -> Result<(), StoreError> {
+        for digest in digests.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3) {
+            let algorithm = digest.algorithm();
+            let key = row_key(&blob.fingerprint, algorithm);
+            let sealed = self.stores.ring.small().seal(Purpose::Digest, &row(&key), digest.value())?;
+            match self.commit(Intent::KeepDigest { blob: blob.id, algorithm, sealed }) {
+                Ok(_) | Err(StoreError::Refused(Refusal::NotLive)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key of the row that a digest is sealed for: the fingerprint of its blob, and the algorithm's key.
+fn row_key(fingerprint: &Fingerprint, algorithm: Algorithm) -> Vec<u8> {
+    [&fingerprint.0[..], algorithm.key().as_bytes()].concat()
+}
+
+fn row(key: &[u8]) -> Row<'_> {
+    Row { table: "digests", key, version: 0 }
+}
