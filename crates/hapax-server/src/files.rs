@@ -455,15 +455,17 @@ pub async fn remove(call: &Call<'_>, place: Place, contents: Contents) -> Result
     if is_file && place.folder {
         return Err(Kind::NotFound.into());
     }
-    let expect = if is_file {
+    let (holds, expect) = if is_file {
         let standing = weigh(&call.app.store, &call.parts.headers, Some(entry))?;
-        if !standing.holds {
-            return Err(Kind::PreconditionFailed.into());
-        }
-        standing.expect
+        (standing.holds, standing.expect)
     } else {
-        Expect::Entry(entry.id, entry.version)
+        // A folder has no representation, so no tag is its own (RFC 9110 §13.1.1).
+        let decided = decide_precondition(MethodKind::Write, &Conditions::parse(&call.parts.headers), None);
+        (decided == Precondition::Proceed, Expect::Entry(entry.id, entry.version))
     };
+    if !holds {
+        return Err(Kind::PreconditionFailed.into());
+    }
     let path = place.path;
     call.store(move |store| store.remove(space, path, expect, contents == Contents::RemoveToo)).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT, HeaderMap::new()))

@@ -5,7 +5,11 @@ use std::process::Output;
 
 use http::StatusCode;
 
-use crate::server::Running;
+use hapax_proto::digest::Algorithm;
+use hapax_proto::span::Length;
+
+use crate::files::{digest_field, noise};
+use crate::server::{PASSWORD, Running};
 use crate::wire::curl;
 
 const PUT: &str = "PUT /files/a HTTP/1.1\r\nHost: test\r\nContent-Length: 104857600\r\n";
@@ -89,4 +93,84 @@ async fn curl_reports_the_answer_and_no_broken_connection() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "401", "{arguments:?}: {said}");
         assert!(output.status.success(), "{arguments:?}: {:?} {said}", output.status);
     }
+}
+
+/// An upload that is answered before its body is read.
+struct Refused {
+    status: &'static str,
+    target: &'static str,
+    user: String,
+    fields: Vec<String>,
+    bytes: usize,
+}
+
+impl Refused {
+    /// What alice sends, 2 MiB of it.
+    fn new(status: &'static str, target: &'static str, fields: &[&str]) -> Self {
+        let fields = fields.iter().map(|field| (*field).to_owned()).collect();
+        Self { status, target, user: format!("alice:{PASSWORD}"), fields, bytes: 2 << 20 }
+    }
+
+    /// Sends it with curl, which prints the status it saw and how many bytes of the body it sent.
+    async fn send(&self, server: &Running, arguments: &[&str]) -> (String, String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), noise(self.bytes)).unwrap();
+        let url = server.url(self.target);
+        let mut all = vec!["-o", "/dev/null", "-w", "%{http_code} %{size_upload}", "-u", &self.user];
+        all.extend(self.fields.iter().flat_map(|field| ["-H", field]));
+        all.extend(["-T", file.path().to_str().unwrap(), &url]);
+        let output = curl(&[arguments, &all].concat()).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {arguments:?}: {:?} {said}", self.status, output.status);
+        let told = String::from_utf8(output.stdout).unwrap();
+        let (status, sent) = told.split_once(' ').unwrap();
+        (status.to_owned(), sent.to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_reports_every_early_answer_and_sends_nothing_where_it_waits() {
+    let server = Running::start_with(|config| config.caps.size = Length::new(8 << 20)).await;
+    let alice = server.alice();
+    let known = noise(2 << 20);
+    alice.send("PUT", "/files/known", &[], &known).await.expect(201);
+    alice.send("PUT", "/files/folder/a", &[], "old").await.expect(201);
+    let digest = format!("Repr-Digest: {}", digest_field(Algorithm::Blake3, &known));
+    let named = "Content-Disposition: attachment; filename=a";
+    let cases = [
+        Refused { user: "alice:wrong password".to_owned(), ..Refused::new("401", "/files/a", &[]) },
+        Refused::new("400", "/files/a", &["Content-Range: bytes 0-2097151/4194304"]),
+        Refused::new("404", "/files/@bob/a", &[]),
+        Refused::new("409", "/files/folder", &[]),
+        Refused::new("412", "/files/folder/a", &["If-None-Match: *"]),
+        Refused::new("412", "/files/folder/a", &["If-Match: \"other\""]),
+        Refused { bytes: 9 << 20, ..Refused::new("413", "/files/a", &[]) },
+        Refused::new("415", "/files/a", &["Content-Encoding: gzip"]),
+        Refused::new("201", "/files/linked", &[&digest]),
+        Refused::new("200", "/files/linked", &[&digest, "If-Match: \"other\""]),
+    ];
+    // Its own patience for the 100 would end after a second, which says nothing about the server.
+    let waits = ["--http1.1", "-H", "Expect: 100-continue", "--expect100-timeout", "60"];
+    for refused in &cases {
+        let told = refused.send(&server, &waits).await;
+        assert_eq!(told, (refused.status.to_owned(), "0".to_owned()), "{}", refused.target);
+    }
+    let posted = Refused::new("409", "/files/folder/", &[named]);
+    let told = posted.send(&server, &[&waits[..], &["-X", "POST"]].concat()).await;
+    assert_eq!(told, ("409".to_owned(), "0".to_owned()));
+    assert!(alice.get("/files/linked").await.expect(200).body == known);
+    // Busy sending, or over HTTP/2, it sees the same answers.
+    for arguments in [&["--http1.1", "-H", "Expect:"][..], &["--http2-prior-knowledge"]] {
+        for refused in cases.iter().filter(|refused| refused.status != "201") {
+            let (status, _) = refused.send(&server, arguments).await;
+            assert_eq!(status, refused.status, "{arguments:?} {}", refused.target);
+        }
+        // Success is told when the body is there.
+        alice.ask("DELETE", "/files/linked", &[]).await.expect(204);
+        let told = Refused::new("201", "/files/linked", &[&digest]).send(&server, arguments).await;
+        assert_eq!(told, ("201".to_owned(), known.len().to_string()));
+    }
+    assert_eq!(alice.get("/files/folder/a").await.expect(200).body, b"old");
+    alice.get("/files/a").await.refused(404, "not-found");
+    server.end().await;
 }

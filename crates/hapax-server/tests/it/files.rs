@@ -231,3 +231,89 @@ async fn curl_uploads_resumes_and_deletes_with_a_password() {
     }
     server.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_condition_guards_a_delete() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let etag = alice.send("PUT", "/files/d/a", &[], "1").await.expect(201).field("etag").to_owned();
+    let weak = format!("W/{etag}");
+    let (long_ago, some_day) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 31 Dec 9999 23:59:59 GMT");
+    for fields in [
+        &[("If-Match", "\"other\"")][..],
+        &[("If-Match", &weak)],
+        &[("If-Match", "no tag")],
+        &[("If-None-Match", &etag)],
+        &[("If-None-Match", &weak)],
+        &[("If-None-Match", "*")],
+        &[("If-Match", "*"), ("If-None-Match", &etag)],
+        &[("If-Match", "\"other\""), ("If-Unmodified-Since", some_day)],
+    ] {
+        alice.ask("DELETE", "/files/d/a", fields).await.refused(412, "precondition-failed");
+    }
+    // A missing target is missing, whatever is said about it (RFC 9110 §13.2.1).
+    alice.ask("DELETE", "/files/d/b", &[("If-Match", "*")]).await.refused(404, "not-found");
+    // A folder has no tag.
+    alice.ask("DELETE", "/files/d/", &[("If-Match", &etag)]).await.refused(412, "precondition-failed");
+    alice.ask("DELETE", "/files/d/", &[("If-Match", "*")]).await.refused(412, "precondition-failed");
+    alice.ask("DELETE", "/files/d/", &[]).await.refused(409, "not-empty");
+    let passing =
+        [("If-Match", etag.as_str()), ("If-Unmodified-Since", long_ago), ("If-None-Match", "\"b\"")];
+    alice.ask("DELETE", "/files/d/a", &passing).await.expect(204);
+    alice.ask("DELETE", "/files/d/", &[("If-None-Match", "*")]).await.expect(204);
+    alice.ask("DELETE", "/files/", &[]).await.refused(403, "forbidden");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_what_its_fields_say_changes_nothing() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    alice.send("PUT", "/files/a", &[], "old").await.expect(201);
+    for (fields, body) in [
+        // Chunks that are no chunks, that end too early, or that never end.
+        (&[("Transfer-Encoding", "chunked")][..], "x\r\nabc\r\n0\r\n\r\n"),
+        (&[("Transfer-Encoding", "chunked")], "5\r\nabc\r\n0\r\n\r\n"),
+        (&[("Transfer-Encoding", "chunked")], "3\r\nabcdef\r\n0\r\n\r\n"),
+        (&[("Transfer-Encoding", "chunked")], "3\r\nabc\r\n"),
+        (&[("Transfer-Encoding", "chunked")], "ffffffffffffffffff\r\nabc"),
+        (&[("Transfer-Encoding", "gzip")], "abc"),
+        // Two lengths.
+        (&[("Content-Length", "3"), ("Content-Length", "4")], "abcd"),
+        (&[("Content-Length", "+3")], "abc"),
+        (&[("Content-Length", "3, 3")], "abc"),
+        (&[("Content-Length", "-1")], "abc"),
+        // Less than was announced.
+        (&[("Content-Length", "4")], "abc"),
+    ] {
+        let mut wire = server.connect().await;
+        wire.send(alice.head("PUT", "/files/a", fields) + "\r\n" + body).await;
+        wire.finish().await;
+        let answer = String::from_utf8(wire.rest().await).unwrap();
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{fields:?} {body:?}: {answer}");
+        assert_eq!(alice.get("/files/a").await.expect(200).body, b"old", "{fields:?} {body:?}");
+    }
+    // What follows a body that is shorter than sent is another request, and none that is understood.
+    let mut wire = server.connect().await;
+    wire.send(alice.head("PUT", "/files/b", &[("Content-Length", "3")]) + "\r\nabcdef\r\n\r\n").await;
+    wire.answer().await.expect(201);
+    wire.answer().await.expect(400);
+    assert_eq!(alice.get("/files/b").await.expect(200).body, b"abc");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_length_is_measured_while_it_comes() {
+    let server =
+        Running::start_with(|config| config.caps.size = hapax_proto::span::Length::new(1 << 20)).await;
+    let alice = server.alice();
+    alice.send("PUT", "/files/a", &[], "old").await.expect(201);
+    let mut wire = server.connect().await;
+    wire.send(alice.head("PUT", "/files/a", &[("Transfer-Encoding", "chunked")]) + "\r\n").await;
+    wire.send("100000\r\n").await;
+    wire.send(noise(1 << 20)).await;
+    wire.send("\r\n1\r\nx\r\n").await;
+    wire.answer().await.refused(413, "too-large");
+    assert_eq!(alice.get("/files/a").await.expect(200).body, b"old");
+    server.end().await;
+}
