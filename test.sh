@@ -28,6 +28,8 @@ install_packages() {
 packages() {
     local missing=()
     command -v curl >/dev/null || missing+=(curl)
+    command -v wget >/dev/null || missing+=(wget)
+    command -v aria2c >/dev/null || missing+=(aria2)
     command -v strace >/dev/null || missing+=(strace)
     command -v git >/dev/null || missing+=(git)
     command -v python3 >/dev/null || missing+=(python3)
