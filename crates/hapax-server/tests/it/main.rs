@@ -8,6 +8,9 @@ mod server;
 /// A client that speaks bytes.
 mod wire;
 
+/// A line that breaks.
+mod link;
+
 /// Answers before the body was read.
 mod early;
 
@@ -31,6 +34,9 @@ mod ranges;
 
 /// Digests of whole files.
 mod digests;
+
+/// Stock clients, browsers, crowds.
+mod stock;
 
 /// The native dialect of uploads.
 mod uploads;

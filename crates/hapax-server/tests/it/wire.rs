@@ -80,6 +80,26 @@ impl Wire {
 
     /// Reads an answer.
     pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
+        let Answer { status, fields, .. } = self.head().await;
+        let has_body =
+            method != "HEAD" && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
+        let length = match fields.get("content-length") {
+            Some(length) if has_body => length.to_str().unwrap().parse().unwrap(),
+            _ => 0,
+        };
+        Answer { status, fields, body: self.some(length).await }
+    }
+
+    /// Reads so many bytes of a body.
+    pub(crate) async fn some(&mut self, length: usize) -> Vec<u8> {
+        while self.ahead.len() < length {
+            assert!(self.read_more().await > 0, "the connection ended within a body");
+        }
+        self.ahead.drain(..length).collect()
+    }
+
+    /// Reads the head of an answer; its body is still to come.
+    pub(crate) async fn head(&mut self) -> Answer {
         let end = loop {
             if let Some(end) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -96,16 +116,7 @@ impl Wire {
                 (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
             })
             .collect();
-        let has_body =
-            method != "HEAD" && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
-        let length = match fields.get("content-length") {
-            Some(length) if has_body => length.to_str().unwrap().parse().unwrap(),
-            _ => 0,
-        };
-        while self.ahead.len() < length {
-            assert!(self.read_more().await > 0, "the connection ended within a body");
-        }
-        Answer { status, fields, body: self.ahead.drain(..length).collect() }
+        Answer { status, fields, body: Vec::new() }
     }
 
     /// Ends the sending side.
