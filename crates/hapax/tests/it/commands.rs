@@ -140,7 +140,8 @@ fn hashes_are_those_of_the_published_tools() {
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
         "blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85  abc\n\
-         sha-256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n"
+         sha-256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  abc\n\
+         md5:900150983cd24fb0d6963f7d28e17f72  abc\n"
     );
 }
 
