@@ -56,6 +56,7 @@ use crate::rig::build::{self, Profile};
 use crate::rig::bytes::MIB;
 use crate::rig::dice::Dice;
 use crate::rig::digest::Hashing;
+use crate::rig::leftovers::{Holding, Leftover};
 use crate::rig::table::Table;
 use disk::SmallDisk;
 use plan::{Direction, Scale, Victim};
@@ -159,6 +160,8 @@ impl Kind {
 struct Field {
     root: PathBuf,
     folder: PathBuf,
+    /// Removes the folder, unless something in it is to be looked at.
+    held: Option<Holding>,
     hapax: PathBuf,
     hashing: Hashing,
     scale: Scale,
@@ -169,7 +172,7 @@ struct Field {
 /// Runs the campaign and prints its table; the exit code tells whether nothing was violated.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let begin = Instant::now();
-    let field = Field::prepare(root, args)?;
+    let mut field = Field::prepare(root, args)?;
     let kinds = if args.only.is_empty() { Kind::value_variants() } else { &args.only };
     let mut table =
         Table::new(&["kind", "runs", "strikes", "of", "violations", "bytes over", "allowed", "s"]);
@@ -184,6 +187,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
             tally.violation(format!("the run could not go on: {error:#}"));
         }
         table.row(tally.cells(kind.strike(), start.elapsed()));
+        if let (false, Some(held)) = (tally.violations.is_empty(), field.held.take()) {
+            held.keep();
+        }
         not_run.extend(tally.not_run.map(|reason| format!("{name}: NOT RUN: {reason}")));
         violations.extend(tally.violations.into_iter().map(|what| format!("{name}: {what}")));
     }
@@ -192,8 +198,6 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
     let seconds = begin.elapsed().as_secs_f64();
     println!("campaign: {} violations, seed {}, {seconds:.0} s", violations.len(), field.seed);
     if violations.is_empty() {
-        // Nothing is left to be looked at.
-        std::fs::remove_dir_all(&field.folder)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("campaign: logs, data and sources are kept in {}", field.folder.display());
@@ -215,6 +219,7 @@ impl Field {
         let target = root.join("target");
         std::fs::create_dir_all(&target)?;
         let folder = tempfile::Builder::new().prefix("campaign-").tempdir_in(target)?.keep();
+        let held = Some(Holding::make(Leftover::Folder(folder.clone()), || Ok(()))?);
         let hashing = Hashing::find(root)?;
         println!(
             "campaign: seed {seed} (--seed {seed} makes the same choices), {} form, {} strikes of a kind, files of {} to \
@@ -225,7 +230,7 @@ impl Field {
             scale.size_max / MIB,
             hashing.name,
         );
-        Ok(Self { root: root.to_owned(), folder, hapax, hashing, scale, full: args.full, seed })
+        Ok(Self { root: root.to_owned(), folder, held, hapax, hashing, scale, full: args.full, seed })
     }
 
     /// Makes the world of a kind, with its data where it is told.

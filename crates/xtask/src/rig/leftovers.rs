@@ -1,4 +1,4 @@
-//! What must not outlive this program: children, mounts, control groups. Owns the list of them, and their end when a
+//! What must not outlive this program: children, mounts, control groups, folders. Owns the list of them, and their end when a
 //! signal ends the program; whoever made one ends it as long as nothing goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,8 @@ pub(crate) enum Leftover {
     Mount(PathBuf),
     /// A control group.
     Group(PathBuf),
+    /// A folder with everything in it.
+    Folder(PathBuf),
 }
 
 impl Leftover {
@@ -35,6 +37,7 @@ impl Leftover {
                 let mut command = Command::new("umount");
                 drop(command.arg("--lazy").arg(path).stdin(Stdio::null()).status());
             }
+            Self::Folder(path) => drop(std::fs::remove_dir_all(path)),
             Self::Group(path) => {
                 for _ in 0..FAREWELLS {
                     match std::fs::remove_dir(path) {
@@ -120,6 +123,11 @@ impl Holding {
         held.next += 1;
         held.others.insert(number, leftover);
         Ok(Self(number))
+    }
+
+    /// Leaves it as it is, for good.
+    pub(crate) fn keep(self) {
+        held().others.remove(&self.0);
     }
 }
 
