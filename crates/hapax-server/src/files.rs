@@ -317,7 +317,7 @@ async fn lost_answer(
         return Err(Kind::PreconditionFailed.into());
     };
     let is_of_size = size.is_none_or(|size| size == blob.size);
-    if !is_of_size || !digests::is_what_was_declared(call, &blob, &declared.whole()).await? {
+    if !is_of_size || !digests::is_what_was_declared(call, &blob, declared).await? {
         return Err(Kind::PreconditionFailed.into());
     }
     let known = blob.clone();

@@ -6,7 +6,7 @@ use hapax_proto::span::Length;
 use hapax_store::catalog::Blob;
 use http::HeaderMap;
 
-use crate::call::{Call, bad_field};
+use crate::call::{Call, Declared, bad_field};
 use crate::respond::Refusal;
 
 /// The most stored bytes read for one digest.
@@ -48,15 +48,15 @@ pub(super) async fn wanted(call: &Call<'_>, blob: &Blob) -> Result<Option<Digest
 }
 
 /// Tells whether a file is what a request declares it to be, by a digest that nobody can forge. Everything declared
-/// that can be compared has to agree.
+/// that can be compared has to agree, in both fields.
 pub(super) async fn is_what_was_declared(
     call: &Call<'_>,
     blob: &Blob,
-    declared: &Digests,
+    declared: &Declared,
 ) -> Result<bool, Refusal> {
     let mut ours = known(call, blob).await?;
     let proof: Vec<Algorithm> =
-        declared.algorithms().filter(|algorithm| algorithm.is_collision_resistant()).collect();
+        declared.whole().algorithms().filter(|algorithm| algorithm.is_collision_resistant()).collect();
     let Some(first) = proof.first() else { return Ok(false) };
     if !proof.iter().any(|algorithm| ours.get(*algorithm).is_some()) {
         if blob.size > READ_MAX {
@@ -65,7 +65,8 @@ pub(super) async fn is_what_was_declared(
         let Some(digest) = computed(call, blob, *first).await? else { return Ok(false) };
         ours.insert(digest);
     }
-    Ok(declared.disagreement(&ours).is_none())
+    let fields = [&declared.content, &declared.representation];
+    Ok(fields.into_iter().all(|field| field.disagreement(&ours).is_none()))
 }
 
 async fn known(call: &Call<'_>, blob: &Blob) -> Result<Digests, Refusal> {

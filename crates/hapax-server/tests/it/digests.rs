@@ -136,6 +136,10 @@ async fn a_lost_answer_is_given_again_for_a_digest_that_proves_it() {
         }
         let longer = alice.send("PUT", &target, &fields, "newer").await;
         longer.refused(412, "precondition-failed");
+        // Two fields that contradict each other are no proof.
+        let other = digest_field(algorithm, b"old");
+        let torn = [("If-Match", first.as_str()), ("Repr-Digest", &digest), ("Content-Digest", &other)];
+        alice.send("PUT", &target, &torn, "new").await.refused(412, "precondition-failed");
         // Without If-Match nothing was guarded, and a name that was to be free is not.
         let absent = [("If-None-Match", "*"), ("Repr-Digest", digest.as_str())];
         alice.send("PUT", &target, &absent, "new").await.refused(412, "precondition-failed");
