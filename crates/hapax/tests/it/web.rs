@@ -29,7 +29,7 @@ fn a_file_of_any_server_is_received() {
     let from = address(server.address, "/film");
     fs::create_dir(client.path("got")).unwrap();
     let said = client.ok(&["get", &from, "got"]);
-    assert!(said.ends_with("got/film: received 2.8 MiB, as long as the server said\n"), "{said}");
+    assert!(said.ends_with("got/film: received 2.8 MiB, sha-256 proven\n"), "{said}");
     assert!(fs::read(client.path("got/film")).unwrap() == fs::read(&film).unwrap());
     let said = client.fails(6, &["get", &from, "got"]);
     assert!(said.contains("exists already") && said.contains("hint: add --overwrite"), "{said}");
@@ -140,4 +140,18 @@ fn certificates_are_believed_that_the_system_believes() {
     assert_eq!(believed.status.code(), Some(3), "the server was asked: {believed:?}");
     assert_eq!(unknown.status.code(), Some(4), "{unknown:?}");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no trusted connection"), "{unknown:?}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used() {
+    let server = Server::start();
+    let client = server.client();
+    let film = client.write("film", 100_000, 3);
+    client.ok(&["put", "film", ":/film"]);
+    // The server takes whole addresses as a proxy does. Nobody has this name, so nothing is asked of anybody else.
+    let from = address("nowhere.invalid", "/film");
+    let mut command = client.command(&["get", &from, "back"]);
+    let got = command.env("http_proxy", format!("http://{}", server.address)).output().unwrap();
+    assert!(got.status.success(), "{got:?}");
+    assert!(fs::read(client.path("back")).unwrap() == fs::read(film).unwrap());
 }
