@@ -44,7 +44,9 @@ impl Subject {
         };
         let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Some(text.split(" (").next()?.lines().next()?.split(" libcurl").next()?.trim().to_owned())
+        let first = text.lines().next()?;
+        let end = [" (", " built on"].iter().filter_map(|mark| first.find(mark)).min();
+        Some(first[..end.unwrap_or(first.len())].to_owned())
     }
 
     /// Returns how often its command is given while it fails. Ours has to do with one; from the others a person's
