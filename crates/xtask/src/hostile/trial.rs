@@ -195,14 +195,9 @@ impl Trial<'_> {
         if inside.is_empty() || (self.subject.is_ours() && inside.len() > 1) {
             return Ok((Outcome::Wrong, format!("there are {} files under exit 0", inside.len())));
         }
-        let mut best = (Outcome::Wrong, String::new());
-        for path in inside {
-            best = match self.judge_one(path, said)? {
-                judged if best.1.is_empty() || judged.0 < best.0 => judged,
-                _ => best,
-            };
-        }
-        Ok(best)
+        let judged = inside.iter().map(|path| self.judge_one(path, said));
+        let judged = judged.collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(judged.into_iter().min_by_key(|(outcome, _)| *outcome).expect("there is a file"))
     }
 
     fn judge_one(&self, path: &Path, said: &str) -> anyhow::Result<(Outcome, String)> {
