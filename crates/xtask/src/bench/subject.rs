@@ -159,7 +159,7 @@ impl Subject {
 fn nginx_config(address: SocketAddr, data: &Path, folder: &Path) -> String {
     let (data, folder) = (data.display(), folder.display());
     format!(
-        "pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1; events {{}}\n\
+        "pid {folder}/nginx.pid; error_log {folder}/error.log; master_process off; events {{}}\n\
          http {{ access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {folder}/body;\n\
          server {{ listen {address}; root {data}; location / {{ dav_methods PUT; }} }} }}\n"
     )
