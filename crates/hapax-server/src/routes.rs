@@ -111,10 +111,14 @@ routes! {
     PutFile { path: UrlPath } = PUT "/files/{path}" by WriteEntry;
     /// Creates a file in a folder.
     PostFile { path: UrlPath } = POST "/files/{path}" by WriteEntry;
+    /// Begins an upload of the IETF draft.
+    PatchFile { path: UrlPath } = PATCH "/files/{path}" by WriteEntry;
     /// Deletes a file or an empty folder.
     DeleteFile { path: UrlPath } = DELETE "/files/{path}" by DeleteEntry;
     /// Where an upload stands; ends a running append.
     ProbeUpload { upload: UploadId } = HEAD "/uploads/{upload}" by ReadUpload;
+    /// Bytes behind what an upload holds.
+    AppendUpload { upload: UploadId } = PATCH "/uploads/{upload}" by WriteUpload;
     /// The content of a finished upload.
     ReadUploadContent { upload: UploadId } = GET "/uploads/{upload}" by ReadUpload;
     /// Ends an upload.
