@@ -81,6 +81,23 @@ async fn an_upload_in_one_request_is_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_unknown_number_may_be_the_whole_or_the_rest() {
+    let server = Running::start().await;
+    let chunked = ("Transfer-Encoding", "chunked");
+    let mut wire = server.connect().await;
+    let head = server.alice().head("PUT", "/files/a", &[LAST, chunked]);
+    wire.send(head + "\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.expect(201).field("upload-offset"), "5");
+    assert_eq!(server.alice().get("/files/a").await.expect(200).body, b"abcde");
+
+    let upload = Upload::create(server.alice(), "PUT", "/files/b", &[MORE], b"01").await;
+    let fields = [BYTES, LAST, ("Upload-Offset", "2"), chunked];
+    wire.send(upload.client.head("PATCH", &upload.url, &fields) + "\r\n3\r\n234\r\n0\r\n\r\n").await;
+    wire.answer().await.expect(201);
+    assert_eq!(server.alice().get("/files/b").await.expect(200).body, b"01234");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_out_of_step_learns_the_offset() {
     let server = Running::start().await;
     let upload =
