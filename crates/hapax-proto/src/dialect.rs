@@ -7,6 +7,9 @@ pub mod native;
 /// tus 1.0.0.
 pub mod tus;
 
+/// Resumable uploads for HTTP, the draft of the IETF.
+pub mod rufh;
+
 use serde::{Deserialize, Serialize};
 
 /// What becomes of an upload whose name is taken when it is done.

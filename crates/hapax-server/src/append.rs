@@ -1,7 +1,8 @@
 //! Bytes behind what an upload holds, from whatever dialect they come: the append lane is taken over, the offsets are
 //! compared, the body is pumped into the store, and what arrived is durable before anything is said.
 
-use hapax_proto::dialect::tus::{Checksum, ChecksumHasher};
+use hapax_proto::dialect::rufh::UPLOAD_COMPLETE;
+use hapax_proto::dialect::tus::{Checksum, ChecksumHasher, UPLOAD_OFFSET};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::{Append, AppendVerdict, Progress, State, decide_append};
@@ -9,6 +10,7 @@ use hapax_store::append::{AppendIntake, Counts};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
+use http::HeaderValue;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::Call;
@@ -51,7 +53,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Resu
     let progress = Progress { durable, total: upload.size.or(request.total) };
     let room = match decide_append(&progress, &request.append) {
         AppendVerdict::Write { room } => room.length(),
-        AppendVerdict::Mismatch { durable } => return Err(mismatch(&request.append, durable).into()),
+        AppendVerdict::Mismatch { durable } => return Err(mismatch(&request.append, durable)),
         AppendVerdict::TooLong { room } => return Err(too_long(room)),
     };
     let upload = agree_on_size(call, upload, durable, request.total).await?;
@@ -103,10 +105,14 @@ async fn agree_on_size(
     }
 }
 
-fn mismatch(append: &Append, durable: Offset) -> Problem {
-    Problem::new(Kind::MismatchingUploadOffset)
+/// Tells the client where the upload stands: it goes on there (IETF draft, and what tus clients find by a HEAD).
+fn mismatch(append: &Append, durable: Offset) -> Refusal {
+    let problem = Problem::new(Kind::MismatchingUploadOffset)
         .member("expected-offset", durable.get())
-        .member("provided-offset", append.at.get())
+        .member("provided-offset", append.at.get());
+    Refusal::from(problem)
+        .field(UPLOAD_OFFSET, durable.get().into())
+        .field(UPLOAD_COMPLETE, HeaderValue::from_static("?0"))
 }
 
 fn too_long(room: Length) -> Refusal {

@@ -26,7 +26,7 @@ use hapax_store::file::FileIntake;
 use hapax_store::key::Fingerprint;
 use hapax_store::store::Store;
 use hapax_store::upload::{Published, Target};
-use http::header::{CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH, LOCATION};
+use http::header::{ALLOW, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use crate::app::App;
@@ -225,9 +225,26 @@ pub async fn put(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusa
 
 /// `POST /files/<folder>/`: creates in the folder; the name comes from `Content-Disposition`.
 pub async fn post(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    if !named.folder {
+        call.place(named).await?;
+        return Err(Kind::NotAFolder.into());
+    }
+    let place = named_place(call, named).await?;
+    replace(call, place, Expect::Nothing).await
+}
+
+/// Finds the place of a file that is to be stored: what the URL names, or in the folder that it names what
+/// `Content-Disposition` does.
+///
+/// # Errors
+/// As [`Call::place`]; 409 for a folder with another method than POST, 400 if there is no name, or none that may be one.
+pub async fn named_place(call: &Call<'_>, named: UrlPath) -> Result<Place, Refusal> {
     let mut place = call.place(named).await?;
     if !place.folder {
-        return Err(Kind::NotAFolder.into());
+        return Ok(place);
+    }
+    if call.parts.method != Method::POST {
+        return Err(Kind::IsAFolder.into());
     }
     let name = posted::file_name(&call.parts.headers);
     let name = name.ok_or_else(|| bad_field("content-disposition"))?;
@@ -235,7 +252,17 @@ pub async fn post(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refus
     let name = EntryName::parse(&name).map_err(bad_path)?;
     place.path = place.path.join(name).map_err(bad_path)?;
     place.folder = false;
-    replace(call, place, Expect::Nothing).await
+    Ok(place)
+}
+
+/// `PATCH /files/<path>` means something in a dialect of uploads only.
+///
+/// # Errors
+/// 405, unless there is nothing to see for the caller.
+pub async fn refuse_patch(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
+    call.place(named).await?;
+    let allow = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, POST, PUT");
+    Err(Refusal::from(Kind::MethodNotAllowed).field(ALLOW, allow))
 }
 
 /// Takes the body in as the content of a file. `expect` is what the method itself demands.
@@ -293,7 +320,7 @@ fn stated_size(call: &Call<'_>) -> Result<Option<Length>, Refusal> {
 }
 
 /// What the client says about the file. A generic type says nothing, so the name may say more.
-fn described(fields: &HeaderMap) -> Meta {
+pub fn described(fields: &HeaderMap) -> Meta {
     let declared = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let says_nothing = |value: &&str| {
         value.starts_with("application/octet-stream")

@@ -50,6 +50,8 @@ pub mod append;
 pub mod uploads;
 /// The upload resource, as every dialect sees it.
 pub mod resource;
+/// Resumable uploads for HTTP.
+pub mod rufh;
 /// tus 1.0.0.
 pub mod tus;
 /// Instant upload.

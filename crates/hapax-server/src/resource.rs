@@ -1,5 +1,6 @@
 //! The upload resource `/uploads/<id>`, as every dialect sees it: one representation, the durable contiguous prefix.
 
+use hapax_proto::dialect::rufh::{UPLOAD_COMPLETE, completeness};
 use hapax_proto::dialect::tus::{self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use hapax_proto::digest::{Algorithm, Digest, Digests, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
@@ -20,7 +21,6 @@ use crate::finish::notes_of;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
 
-const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
 /// `HEAD /uploads/<id>`: where the upload stands, and with `Want-Repr-Digest` what its prefix hashes to.
@@ -31,6 +31,8 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     drop(call.app.store.lanes().take(id, LaneId::Append).await);
     let wants_digest = preferences(&call.parts.headers)?.choose(&[Algorithm::Blake3]).is_some();
     let (mut fields, offset) = standing(call, &upload).await?;
+    let (name, value) = completeness(&call.parts.headers, upload.state == State::Done);
+    fields.insert(name, value);
     if wants_digest && upload.state == State::Open {
         let length = offset.since(Offset::ZERO).unwrap_or_default();
         let root = call.store(move |store| store.prefix_root(&upload, length)).await?;

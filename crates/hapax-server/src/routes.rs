@@ -111,10 +111,14 @@ routes! {
     PutFile { path: UrlPath } = PUT "/files/{path}" by WriteEntry;
     /// Creates a file in a folder.
     PostFile { path: UrlPath } = POST "/files/{path}" by WriteEntry;
+    /// Begins an upload of the IETF draft.
+    PatchFile { path: UrlPath } = PATCH "/files/{path}" by WriteEntry;
     /// Deletes a file or an empty folder.
     DeleteFile { path: UrlPath } = DELETE "/files/{path}" by DeleteEntry;
     /// Where an upload stands; ends a running append.
     ProbeUpload { upload: UploadId } = HEAD "/uploads/{upload}" by ReadUpload;
+    /// Bytes behind what an upload holds.
+    AppendUpload { upload: UploadId } = PATCH "/uploads/{upload}" by WriteUpload;
     /// The content of a finished upload.
     ReadUploadContent { upload: UploadId } = GET "/uploads/{upload}" by ReadUpload;
     /// Ends an upload.
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn a_method_that_no_row_has_is_told_which_there_are() {
         let not_allowed = Kind::MethodNotAllowed;
-        check_refused(&Method::PATCH, "/files/a", not_allowed, Some("DELETE, GET, HEAD, OPTIONS, POST, PUT"));
+        check_refused(&Method::PATCH, "/api/v1/claims", not_allowed, Some("OPTIONS, POST"));
         check_refused(
             &Method::PUT,
             &format!("/api/v1/uploads/{U}"),
@@ -363,7 +367,8 @@ mod tests {
         check_refused(&Method::DELETE, "/api/v1", not_allowed, Some("GET, HEAD, OPTIONS"));
         check_refused(&Method::GET, "/api/v1/claims", not_allowed, Some("OPTIONS, POST"));
         check_refused(&Method::HEAD, "/api/v1/claims", not_allowed, Some("OPTIONS, POST"));
-        check_refused(&Method::TRACE, "/files/a", not_allowed, Some("DELETE, GET, HEAD, OPTIONS, POST, PUT"));
+        let methods = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+        check_refused(&Method::TRACE, "/files/a", not_allowed, Some(methods));
     }
 
     #[test]
@@ -392,8 +397,9 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        check("/files/a", "DELETE, GET, HEAD, OPTIONS, POST, PUT");
-        check(&format!("/uploads/{U}"), "DELETE, GET, HEAD, OPTIONS");
+        check("/files/a", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
+        check(&format!("/uploads/{U}"), "DELETE, GET, HEAD, OPTIONS, PATCH");
+        check("/tus", "OPTIONS, POST");
         check_refused(&Method::OPTIONS, "/nowhere", Kind::NotFound, None);
     }
 

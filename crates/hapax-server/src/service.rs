@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hapax_proto::access::{Subject, Verb};
+use hapax_proto::dialect::rufh as rufh_fields;
 use hapax_proto::dialect::tus::capabilities;
 use hapax_proto::problem::Kind;
 use http::request::Parts;
@@ -19,7 +20,7 @@ use crate::call::Call;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
 use crate::{
-    admin, claims, entries, files, hash_tree, health, metrics, resource, session, tokens, tus, uploads,
+    admin, claims, entries, files, hash_tree, health, metrics, resource, rufh, session, tokens, tus, uploads,
 };
 
 /// The name of what no row of the table has, in metrics.
@@ -118,8 +119,18 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::SweepStore => admin::sweep(call).await,
         Route::MeasureStore => admin::stats(call).await,
         Route::ReadFile { path } => files::read(call, path).await,
+        Route::PutFile { path } | Route::PostFile { path } | Route::PatchFile { path }
+            if rufh_fields::is_spoken(&call.parts.headers) =>
+        {
+            rufh::create(call, path).await
+        }
         Route::PutFile { path } => files::put(call, path).await,
         Route::PostFile { path } => files::post(call, path).await,
+        Route::PatchFile { path } => files::refuse_patch(call, path).await,
+        Route::AppendUpload { upload } if tus::is_spoken(&call.parts.headers) => {
+            tus::append(call, upload).await
+        }
+        Route::AppendUpload { upload } => rufh::append(call, upload).await,
         Route::DeleteFile { path } => files::delete(call, path).await,
         Route::ProbeUpload { upload } => resource::probe(call, upload).await,
         Route::CreateTus => tus::create(call).await,

@@ -19,7 +19,7 @@ use hapax_store::catalog::{LaneId, Meta, Upload, UploadId};
 use hapax_store::upload::CreateUpload;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::app::App;
 use crate::append::{self, Appended};
@@ -27,15 +27,18 @@ use crate::call::{Call, Place, bad_field};
 use crate::finish::publish;
 use crate::resource::standing;
 use crate::respond::{self, Refusal, Response};
+use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
-
-/// Names the media types that a PATCH may have.
-const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// Tells whether a raw path is one of tus.
 pub fn is_below(path: &str, base_path: &str) -> bool {
     let below = path.strip_prefix(base_path).and_then(|path| path.strip_prefix("/tus"));
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Tells whether a request on an upload speaks tus, whatever its path is.
+pub fn is_spoken(fields: &HeaderMap) -> bool {
+    fields.contains_key(TUS_RESUMABLE) || fields.get(CONTENT_TYPE).is_some_and(|media| media == MEDIA_TYPE)
 }
 
 /// Returns the method that a request means: some networks let no other through than GET and POST.

@@ -47,6 +47,9 @@ mod appends;
 /// tus 1.0.0.
 mod tus;
 
+/// Resumable uploads for HTTP.
+mod rufh;
+
 /// Folders, listings, moves.
 mod entries;
 

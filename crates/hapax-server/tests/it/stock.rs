@@ -295,3 +295,40 @@ async fn a_slow_reader_ends_with_the_version_it_began_with() {
     assert!([begun, rest].concat() == old[5..]);
     server.end().await;
 }
+
+/// Runs `tests/tus_client.py` and returns the upload's URL, which it prints.
+async fn tuspy(server: &Running, file: &Path, more: &[&str]) -> String {
+    let python = std::env::var("HAPAX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/tus_client.py");
+    let authorization = server.alice().authorization.unwrap();
+    let token = authorization.strip_prefix("Bearer ").unwrap();
+    let output = Command::new(&python)
+        .args([script, &server.url("/tus/"), token])
+        .arg(file)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("{python}: {error}; test.sh makes one that has the packages"));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "run `./test.sh tuspy`, which installs what it needs: {words}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tuspy_goes_on_after_the_server_was_started_again() {
+    let server = Running::start().await;
+    let bytes = noise(SIZE);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("film.mkv");
+    std::fs::write(&file, &bytes).unwrap();
+    let url = tuspy(&server, &file, &["--stop-at", "9000000"]).await;
+    let target = url.strip_prefix(&server.url("")).unwrap().to_owned();
+    let asked = [("Tus-Resumable", "1.0.0")];
+    let head = server.alice().ask("HEAD", &target, &asked).await.expect(200);
+    assert_eq!(head.field("upload-offset"), "9000000");
+
+    let server = server.restart().await;
+    tuspy(&server, &file, &["--url", &server.url(&target)]).await;
+    assert!(server.alice().get("/files/film.mkv").await.expect(200).body == bytes);
+}

@@ -29,7 +29,7 @@ async fn what_is_not_there_and_what_may_not_be_asked() {
     for (method, path, status, problem) in [
         ("GET", "/", 404, "not-found"),
         ("GET", "/api/v2", 404, "not-found"),
-        ("PATCH", "/files/a", 405, "method-not-allowed"),
+        ("PATCH", "/files/a", 401, "unauthenticated"),
         ("BREW", "/files/a", 405, "method-not-allowed"),
         ("GET", "/files/a", 401, "unauthenticated"),
         ("HEAD", "/files/a", 401, "unauthenticated"),
@@ -58,7 +58,7 @@ async fn options_needs_no_credentials_and_tells_no_existence() {
     let mut wire = server.connect().await;
     let answer = wire.ask("OPTIONS", "/files/a").await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
-    assert_eq!(answer.field("allow"), "DELETE, GET, HEAD, OPTIONS, POST, PUT");
+    assert_eq!(answer.field("allow"), "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
     assert_eq!(answer.field("upload-limit"), "min-size=0");
     assert_eq!(
         wire.ask("OPTIONS", "/uploads/00000000000000000000000000000000").await.status,

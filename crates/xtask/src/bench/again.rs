@@ -2,6 +2,7 @@
 //! Owns what is measured of them: time, since hardly a byte moves.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -19,12 +20,20 @@ use crate::rig::process::End;
 /// the start of the process.
 const NO_BODY: u64 = 24 << 10;
 
+/// Waits until the disk is at rest. What is timed here takes a sync or two, and each would wait for the gigabytes that
+/// were written just before; that is another measurement.
+fn settle() -> anyhow::Result<()> {
+    ensure!(Command::new("sync").status()?.success(), "the disk could not be synced");
+    Ok(())
+}
+
 /// Measures puts of content that the server has.
 pub(crate) fn instant(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     let local = bench.folder.join("source");
     let (mut cached, mut hashed, mut starts) = (Vec::new(), Vec::new(), Vec::new());
     for sample in 0..bench.samples {
         write_file(&local, u64::from(sample) + 100, bench.size)?;
+        settle()?;
         let start = Instant::now();
         let server = Subject::start(bench, Who::Hapax)?;
         starts.push(start.elapsed().as_secs_f64());
@@ -34,6 +43,7 @@ pub(crate) fn instant(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
             Ok(cost(bench, &mut put, &server)?.wall)
         };
         put(&client, ":/first")?;
+        settle()?;
         cached.push(put(&client, ":/second")?.as_secs_f64());
         let forgetful = fresh_client(bench, &server.base())?;
         let ours = put(&forgetful, ":/third")?;
@@ -72,6 +82,7 @@ fn resume_once(bench: &Bench, local: &Path) -> anyhow::Result<Duration> {
     first.kill()?;
     // What the first process left on the line must not be taken for the second one's bytes.
     link.cut();
+    settle()?;
     let body = Moment { way: Way::Up, bytes: link.counts().up + NO_BODY };
     let start = Instant::now();
     let mut second = client.start(words)?;
