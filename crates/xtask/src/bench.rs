@@ -14,6 +14,12 @@ mod measure;
 /// Whole files up and down.
 mod transfers;
 
+/// Many ranges of one file at once.
+mod ranges;
+
+/// Files of servers that are not ours.
+mod foreign;
+
 /// Many small files.
 mod trees;
 
@@ -59,6 +65,10 @@ enum Topic {
     Upload,
     /// One large file from the server
     Download,
+    /// 200 ranges of one file at once
+    Ranges,
+    /// One large file from a server that is not ours, near and far
+    Foreign,
     /// 2,000 files of 16 KiB
     Tree,
     /// Content that the server has
@@ -80,6 +90,8 @@ struct Bench {
     samples: u32,
     /// The size of each of a hundred files.
     crowd_size: u64,
+    /// The size of a file that crosses a lossy line.
+    lossy_size: u64,
     patience: Duration,
 }
 
@@ -99,6 +111,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         size: if args.quick { 256 * MIB } else { 2_048 * MIB },
         samples: if args.quick { 1 } else { 3 },
         crowd_size: if args.quick { 2 * MIB } else { 16 * MIB },
+        lossy_size: if args.quick { 8 * MIB } else { 64 * MIB },
         patience: Duration::from_mins(20),
     };
     let topics = if args.only.is_empty() { Topic::value_variants() } else { &args.only };
@@ -111,6 +124,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     report.notes(subject::absent());
+    report.notes(foreign::absent());
     println!("\n{report}");
     if !args.quick {
         report.keep(&root.join("bench/results"))?;
@@ -127,6 +141,8 @@ impl Bench {
         match topic {
             Topic::Upload => transfers::upload(self),
             Topic::Download => transfers::download(self),
+            Topic::Ranges => ranges::run(self),
+            Topic::Foreign => foreign::run(self),
             Topic::Tree => trees::run(self),
             Topic::Instant => again::instant(self),
             Topic::Resume => again::resume(self),

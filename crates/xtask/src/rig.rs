@@ -15,6 +15,9 @@ pub(crate) mod bytes;
 /// Digests computed by another process.
 pub(crate) mod digest;
 
+/// Lines that are long and lossy.
+pub(crate) mod weather;
+
 /// The line between client and server.
 pub(crate) mod link;
 

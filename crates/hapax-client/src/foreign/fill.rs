@@ -255,7 +255,9 @@ impl Crew<'_> {
         let mut tick = tokio::time::interval(self.line.beat());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset();
-        let mut mark = Mark { at: Instant::now(), arrived: self.line.arrived(), busy: 0 };
+        // The first connection is at work from here on: its first beat counts.
+        let busy = self.pace.connections();
+        let mut mark = Mark { at: Instant::now(), arrived: self.line.arrived(), busy };
         loop {
             self.employ(&mut opened);
             tokio::select! {

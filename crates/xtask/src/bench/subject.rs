@@ -2,7 +2,7 @@
 //! runs on this machine alone, in a folder of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ pub(crate) enum Who {
     Dufs,
     Nginx,
     Copyparty,
+    Caddy,
 }
 
 impl Who {
@@ -37,29 +38,48 @@ impl Who {
             Self::Dufs => "dufs",
             Self::Nginx => "nginx",
             Self::Copyparty => "copyparty",
+            Self::Caddy => "caddy",
         }
     }
 
     fn is_here(self) -> bool {
-        let probe = |program: &str, flag: &str| {
-            let mut command = Command::new(program);
-            command.arg(flag).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
         match self {
             Self::Hapax | Self::Floor => true,
-            Self::Dufs => probe("dufs", "--version"),
-            Self::Nginx => probe("nginx", "-v"),
-            Self::Copyparty => probe("copyparty", "--version"),
+            Self::Dufs => runs("dufs", "--version"),
+            Self::Nginx => runs("nginx", "-v"),
+            Self::Copyparty => runs("copyparty", "--version"),
+            Self::Caddy => runs("caddy", "version"),
         }
+    }
+
+    /// Tells whether it takes files; if not, they are laid into its folder.
+    pub(crate) fn receives(self) -> bool {
+        self != Self::Caddy
+    }
+
+    /// Returns the folder of its files.
+    pub(crate) fn data(self, bench: &Bench) -> PathBuf {
+        bench.folder.join(self.name()).join("data")
     }
 }
 
-const PEERS: [Who; 3] = [Who::Dufs, Who::Nginx, Who::Copyparty];
+/// Tells whether a program is here: with this word it says something and ends well.
+pub(crate) fn runs(program: &str, word: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(word).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
 
-/// Returns everybody who is here, ours and the floor first.
-pub(crate) fn present() -> Vec<Who> {
+const PEERS: [Who; 4] = [Who::Dufs, Who::Nginx, Who::Copyparty, Who::Caddy];
+
+/// Returns everybody who is here and sends files, ours and the floor first.
+pub(crate) fn readable() -> Vec<Who> {
     [Who::Hapax, Who::Floor].into_iter().chain(PEERS.into_iter().filter(|who| who.is_here())).collect()
+}
+
+/// Returns everybody who also takes files, in the same order.
+pub(crate) fn present() -> Vec<Who> {
+    readable().into_iter().filter(|who| who.receives()).collect()
 }
 
 /// Returns a line for every peer that is not.
@@ -87,7 +107,7 @@ impl Subject {
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
-        let data = folder.join("data");
+        let data = who.data(bench);
         std::fs::create_dir_all(&folder)?;
         match who {
             Who::Hapax => {
@@ -105,7 +125,7 @@ impl Subject {
                 let address = announced_address(stdout).recv_timeout(START).context("the floor is silent")?;
                 Ok(Self { running: Running::Other(process), address, prefix: "/" })
             }
-            Who::Dufs | Who::Nginx | Who::Copyparty => Self::start_peer(who, &folder, &data),
+            Who::Dufs | Who::Nginx | Who::Copyparty | Who::Caddy => Self::start_peer(who, &folder, &data),
         }
     }
 
@@ -121,6 +141,12 @@ impl Subject {
                 let config = folder.join("nginx.conf");
                 std::fs::write(&config, nginx_config(address, data, folder))?;
                 command.arg("-p").arg(folder).arg("-c").arg(config).args(["-g", "daemon off;"])
+            }
+            Who::Caddy => {
+                // What it remembers belongs to this run alone.
+                command.env("HOME", folder).env("XDG_CONFIG_HOME", folder).env("XDG_DATA_HOME", folder);
+                let listen = format!("127.0.0.1:{port}");
+                command.args(["file-server", "--listen", &listen, "--root"]).arg(data)
             }
             _ => {
                 let volume = format!("{}::A", data.display());

@@ -7,25 +7,35 @@ use std::process::{Command, Stdio};
 use super::Bench;
 use super::measure::{Cost, cost};
 use super::metric::{Bar, Metric, mebibytes, per_gibibyte};
-use super::subject::{Subject, Who, present};
+use super::subject::{Subject, Who, present, readable};
 use crate::rig::bytes::write_file;
 use crate::rig::client::Client;
 use crate::rig::curl;
 use crate::rig::process::End;
 use crate::rig::server::ADMIN;
 
+/// Under which name servers hold what was placed there.
+pub(crate) const PLACED: &str = "curl";
+
 /// The costs of one way of transfer, one per sample.
-struct Series {
+pub(crate) struct Series {
     subject: String,
-    costs: Vec<Cost>,
+    pub(crate) costs: Vec<Cost>,
 }
 
 impl Series {
-    fn metric(&self, what: &str, value: impl Fn(&Cost) -> f64, bar: Bar) -> Metric {
+    /// Begins with none.
+    pub(crate) fn new(subject: &str) -> Self {
+        Self { subject: subject.to_owned(), costs: Vec::new() }
+    }
+
+    /// Makes a metric of one value of each.
+    pub(crate) fn metric(&self, what: &str, value: impl Fn(&Cost) -> f64, bar: Bar) -> Metric {
         Metric::new(what, &self.subject, self.costs.iter().map(value), bar)
     }
 
-    fn ratio(&self, what: &str, other: &Self, bar: Bar) -> Metric {
+    /// Makes a metric of how many times as long as the other these took.
+    pub(crate) fn ratio(&self, what: &str, other: &Self, bar: Bar) -> Metric {
         let subject = format!("{} ÷ {}", self.subject, other.subject);
         let pairs = self.costs.iter().zip(&other.costs);
         Metric::new(what, &subject, pairs.map(|(ours, theirs)| ours.wall.div_duration_f64(theirs.wall)), bar)
@@ -55,20 +65,20 @@ fn source(bench: &Bench, seed: u32) -> anyhow::Result<PathBuf> {
 
 fn curl_put(server: &Subject, local: &Path) -> Command {
     let mut command = curl::curl(ADMIN);
-    command.args(["--fail", "--upload-file"]).arg(local).arg(server.url("curl")).stdout(Stdio::null());
+    command.args(["--fail", "--upload-file"]).arg(local).arg(server.url(PLACED)).stdout(Stdio::null());
     command
 }
 
 fn curl_get(server: &Subject, target: &Path) -> Command {
     let mut command = curl::curl(ADMIN);
-    command.args(["--fail", "--output"]).arg(target).arg(server.url("curl"));
+    command.args(["--fail", "--output"]).arg(target).arg(server.url(PLACED));
     command
 }
 
 /// Measures uploads.
 pub(crate) fn upload(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
-    let mut ours = Series { subject: "hapax put".to_owned(), costs: Vec::new() };
-    let mut others = series_of_curl();
+    let mut ours = Series::new("hapax put");
+    let mut others = series_of_curl(present());
     for sample in 0..bench.samples {
         let local = source(bench, sample)?;
         let server = Subject::start(bench, Who::Hapax)?;
@@ -91,8 +101,8 @@ pub(crate) fn upload(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
 
 /// Measures downloads.
 pub(crate) fn download(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
-    let mut ours = Series { subject: "hapax get".to_owned(), costs: Vec::new() };
-    let mut others = series_of_curl();
+    let mut ours = Series::new("hapax get");
+    let mut others = series_of_curl(readable());
     let target = bench.folder.join("target");
     for sample in 0..bench.samples {
         let local = source(bench, sample)?;
@@ -100,7 +110,7 @@ pub(crate) fn download(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
         let server = placed(bench, Who::Hapax, &local)?;
         let client = fresh_client(bench, &server.base())?;
         gone()?;
-        let mut get = client.command(["get".as_ref(), ":/curl".as_ref(), target.as_os_str()])?;
+        let mut get = client.command(["get".as_ref(), format!(":/{PLACED}").as_ref(), target.as_os_str()])?;
         ours.costs.push(cost(bench, &mut get, &server)?);
         drop(server);
         for (who, series) in &mut others {
@@ -117,22 +127,20 @@ pub(crate) fn download(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     Ok(metrics)
 }
 
-/// Starts a server that holds the file under the name that curl uses.
-fn placed(bench: &Bench, who: Who, local: &Path) -> anyhow::Result<Subject> {
+/// Starts a server that holds the file as [`PLACED`].
+pub(crate) fn placed(bench: &Bench, who: Who, local: &Path) -> anyhow::Result<Subject> {
     let server = Subject::start(bench, who)?;
-    anyhow::ensure!(
-        curl::put_file(&server.url("curl"), ADMIN, local)?,
-        "curl could not put to {}",
-        who.name()
-    );
+    if who.receives() {
+        let done = curl::put_file(&server.url(PLACED), ADMIN, local)?;
+        anyhow::ensure!(done, "curl could not put to {}", who.name());
+    } else {
+        std::fs::hard_link(local, who.data(bench).join(PLACED))?;
+    }
     Ok(server)
 }
 
-fn series_of_curl() -> Vec<(Who, Series)> {
-    present()
-        .into_iter()
-        .map(|who| (who, Series { subject: format!("curl to {}", who.name()), costs: Vec::new() }))
-        .collect()
+fn series_of_curl(servers: Vec<Who>) -> Vec<(Who, Series)> {
+    servers.into_iter().map(|who| (who, Series::new(&format!("curl to {}", who.name())))).collect()
 }
 
 /// Returns what our client against our server is held to.

@@ -10,7 +10,10 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::dice::Dice;
+use super::weather::Weather;
 
 /// How many bytes a pump carries at once.
 const CARRIED: usize = 64 << 10;
@@ -64,6 +67,7 @@ struct State {
     open: Vec<(u64, TcpStream, TcpStream)>,
     connections: u64,
     delay: Duration,
+    weather: Option<Weather>,
     closed: bool,
 }
 
@@ -76,6 +80,21 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what a connection carries, and returns how long it has to wait; nothing if the line was cut: then what
+    /// was on it is lost, and was never carried.
+    fn count(&self, (way, number): (Way, u64), bytes: usize) -> Option<Duration> {
+        let mut state = self.lock();
+        if !state.open.iter().any(|(open, ..)| *open == number) {
+            return None;
+        }
+        match way {
+            Way::Up => state.counts.up += bytes as u64,
+            Way::Down => state.counts.down += bytes as u64,
+        }
+        self.moved.notify_all();
+        Some(state.delay)
     }
 }
 
@@ -97,6 +116,7 @@ impl Link {
             open: Vec::new(),
             connections: 0,
             delay: Duration::ZERO,
+            weather: None,
             closed: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), moved: Condvar::new() });
@@ -118,6 +138,11 @@ impl Link {
     /// Makes every piece wait before it goes on: a long line.
     pub(crate) fn delay(&self, delay: Duration) {
         self.shared.lock().delay = delay;
+    }
+
+    /// Makes new connections long and lossy. Their losses depend on nothing but their order.
+    pub(crate) fn weather(&self, weather: Weather) {
+        self.shared.lock().weather = Some(weather);
     }
 
     /// Returns how many bytes went each way so far.
@@ -212,22 +237,29 @@ fn carry(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) -> io::Resu
 }
 
 /// Carries one way of a connection until its end, and hands the end on.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, (way, number): (Way, u64), shared: &Shared) {
+fn pump(from: &TcpStream, to: &TcpStream, (way, number): (Way, u64), shared: &Shared) {
+    let weather = shared.lock().weather;
+    match weather {
+        Some(weather) => {
+            // The client's first bytes wait for the handshake, which the listener does at once.
+            let (trips, label) = match way {
+                Way::Up => (3, "up"),
+                Way::Down => (1, "down"),
+            };
+            let earliest = Instant::now() + weather.round_trip / 2 * trips;
+            let dice = Dice::new(number, label);
+            weather.carry((from, to), (earliest, dice), |read| shared.count((way, number), read).is_some());
+        }
+        None => carry_at_once((from, to), (way, number), shared),
+    }
+    // Half-closed connections are legal; whoever is gone already does not need to be told.
+    drop(to.shutdown(Shutdown::Write));
+}
+
+fn carry_at_once((mut from, mut to): (&TcpStream, &TcpStream), connection: (Way, u64), shared: &Shared) {
     let mut piece = vec![0; CARRIED];
     while let Ok(read @ 1..) = from.read(&mut piece) {
-        let delay = {
-            let mut state = shared.lock();
-            if !state.open.iter().any(|(open, ..)| *open == number) {
-                // The line was cut: what was on it is lost, and was never carried.
-                break;
-            }
-            match way {
-                Way::Up => state.counts.up += read as u64,
-                Way::Down => state.counts.down += read as u64,
-            }
-            state.delay
-        };
-        shared.moved.notify_all();
+        let Some(delay) = shared.count(connection, read) else { break };
         if !delay.is_zero() {
             thread::sleep(delay);
         }
@@ -235,8 +267,6 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, (way, number): (Way, u64), sha
             break;
         }
     }
-    // Half-closed connections are legal; whoever is gone already does not need to be told.
-    drop(to.shutdown(Shutdown::Write));
 }
 
 #[cfg(test)]
@@ -280,6 +310,16 @@ mod tests {
         let before = link.counts();
         assert_eq!(talk(&link, &[7; 5_000]), [7; 10_000]);
         assert_eq!(link.counts().since(before), Counts { up: 5_000, down: 10_000 });
+    }
+
+    #[test]
+    fn bad_weather_changes_no_byte() {
+        let link = Link::open(doubling()).unwrap();
+        let millisecond = Duration::from_millis(1);
+        let bad = Weather { round_trip: millisecond, window: 1_000, lost_percent: 50, stall: millisecond };
+        link.weather(bad);
+        assert_eq!(talk(&link, &[7; 5_000]), [7; 10_000]);
+        assert_eq!(link.counts(), Counts { up: 5_000, down: 10_000 });
     }
 
     #[test]
