@@ -20,10 +20,18 @@ use crate::rig::process::End;
 /// the start of the process.
 const NO_BODY: u64 = 24 << 10;
 
+/// How old a source is when a client certainly trusts its own memory of it.
+const TRUSTED: Duration = Duration::from_secs(3);
+
 /// Waits until the disk is at rest. What is timed here takes a sync or two, and each would wait for the gigabytes that
 /// were written just before; that is another measurement.
-fn settle() -> anyhow::Result<()> {
+///
+/// It waits as well until the source is so old that the client trusts what it remembers of it: of a file that was
+/// changed a moment ago it remembers nothing.
+fn settle(source: &Path) -> anyhow::Result<()> {
     ensure!(Command::new("sync").status()?.success(), "the disk could not be synced");
+    let age = std::fs::metadata(source)?.modified()?.elapsed().unwrap_or_default();
+    std::thread::sleep(TRUSTED.saturating_sub(age));
     Ok(())
 }
 
@@ -33,7 +41,8 @@ pub(crate) fn instant(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     let (mut cached, mut hashed, mut starts) = (Vec::new(), Vec::new(), Vec::new());
     for sample in 0..bench.samples {
         write_file(&local, u64::from(sample) + 100, bench.size)?;
-        settle()?;
+        Subject::clear(bench, Who::Hapax)?;
+        settle(&local)?;
         let start = Instant::now();
         let server = Subject::start(bench, Who::Hapax)?;
         starts.push(start.elapsed().as_secs_f64());
@@ -43,7 +52,7 @@ pub(crate) fn instant(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
             Ok(cost(bench, &mut put, &server)?.wall)
         };
         put(&client, ":/first")?;
-        settle()?;
+        settle(&local)?;
         cached.push(put(&client, ":/second")?.as_secs_f64());
         let forgetful = fresh_client(bench, &server.base())?;
         let ours = put(&forgetful, ":/third")?;
@@ -82,7 +91,7 @@ fn resume_once(bench: &Bench, local: &Path) -> anyhow::Result<Duration> {
     first.kill()?;
     // What the first process left on the line must not be taken for the second one's bytes.
     link.cut();
-    settle()?;
+    settle(local)?;
     let body = Moment { way: Way::Up, bytes: link.counts().up + NO_BODY };
     let start = Instant::now();
     let mut second = client.start(words)?;

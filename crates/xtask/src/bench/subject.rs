@@ -101,12 +101,19 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts one with an empty folder.
-    pub(crate) fn start(bench: &Bench, who: Who) -> anyhow::Result<Self> {
+    /// Removes what an earlier one left.
+    pub(crate) fn clear(bench: &Bench, who: Who) -> anyhow::Result<()> {
         let folder = bench.folder.join(who.name());
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
+        Ok(())
+    }
+
+    /// Starts one with an empty folder.
+    pub(crate) fn start(bench: &Bench, who: Who) -> anyhow::Result<Self> {
+        Self::clear(bench, who)?;
+        let folder = bench.folder.join(who.name());
         let data = who.data(bench);
         std::fs::create_dir_all(&folder)?;
         match who {
