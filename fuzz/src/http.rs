@@ -1,6 +1,7 @@
 //! Fields of requests and answers, and paths. Input is text as it stands on the line: `Name: value`, one a line; what
 //! no HTTP library would hand over is left out before the parsers see it.
 
+use hapax_proto::dialect::{rufh, tus};
 use hapax_proto::digest::{Algorithm, Digest, Digests, Preferences};
 use hapax_proto::disposition::{content_type, decide_disposition, format_disposition};
 use hapax_proto::download::{Answer, Facts, decide_get};
@@ -11,7 +12,7 @@ use hapax_proto::pin::{Response, Verdict};
 use hapax_proto::precondition::Validators;
 use hapax_proto::range::{Resolved, SPANS_MAX, parse_range};
 use hapax_proto::retry::parse_retry_after;
-use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::span::{Length, Offset, SIZE_MAX, Span};
 use hapax_proto::validator::{EntityTag, HttpDate};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -76,6 +77,39 @@ pub fn validator(data: &[u8]) {
     }
     if let Ok(value) = HeaderValue::from_bytes(data) {
         let _ = parse_retry_after(&value, HttpDate::from_seconds(784_111_777));
+    }
+}
+
+/// Requests of tus and of the IETF draft: no number passes the largest size, what is declared twice or at odds with
+/// itself is refused, and metadata come back as they were sent.
+pub fn dialect(data: &[u8]) {
+    let fields = fields(data);
+    if let Ok(creation) = tus::parse_creation(&fields) {
+        assert!(creation.length.is_none_or(|length| length.get() <= SIZE_MAX));
+        assert_ne!(creation.length.is_some(), fields.contains_key(tus::UPLOAD_DEFER_LENGTH));
+        if let Some(raw) = creation.metadata.raw() {
+            assert_eq!(tus::Metadata::parse(raw).ok().as_ref(), Some(&creation.metadata));
+        }
+    }
+    if let Ok(offset) = tus::parse_offset(&fields) {
+        assert!(offset.get() <= SIZE_MAX);
+    }
+    if let Ok(Some(checksum)) = tus::Checksum::parse(&fields) {
+        let mut hasher = checksum.hasher();
+        hasher.update(data);
+        let _ = hasher.fits(&checksum);
+    }
+    for content in [None, Some(Length::new(data.len() as u64)), Some(Length::new(u64::MAX))] {
+        if let Ok(request) = rufh::Request::parse(&fields, content) {
+            let _ = request.takes_media_type(&fields);
+            let (name, value) = rufh::completeness(&fields, request.complete);
+            let said = HeaderMap::from_iter([
+                (name, value),
+                (rufh::INTEROP_VERSION, u16::from(request.version.unwrap_or(9)).into()),
+            ]);
+            let again = rufh::Request::parse(&said, None).expect("what is written is read");
+            assert_eq!(again.complete, request.complete);
+        }
     }
 }
 

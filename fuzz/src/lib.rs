@@ -19,6 +19,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("checkpoint", stored::checkpoint),
+    ("dialect", http::dialect),
     ("digest", http::digest),
     ("disposition", http::disposition),
     ("json", json::bodies),
