@@ -11,6 +11,7 @@ use hapax_proto::span::Offset;
 use hapax_proto::upload::State;
 use hapax_proto::validator::{EntityTag, HttpDate};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
+use hapax_store::lane::LaneGuard;
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -27,8 +28,9 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 ///
 /// It ends a running append, which keeps what arrived; so the offset told here is accepted by the next append.
 pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
-    let upload = call.upload(id).await?;
-    drop(call.app.store.lanes().take(id, LaneId::Append).await);
+    call.upload(id).await?;
+    let (upload, lane) = settled(call, id).await?;
+    drop(lane);
     let wants_digest = preferences(&call.parts.headers)?.choose(&[Algorithm::Blake3]).is_some();
     let (mut fields, offset) = standing(call, &upload).await?;
     let (name, value) = completeness(&call.parts.headers, upload.state == State::Done);
@@ -40,6 +42,12 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
         fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
     }
     Ok(respond::empty(StatusCode::OK, fields))
+}
+
+/// Ends a running append and returns the upload as that left it, with the lane. The caller has been let in already.
+pub async fn settled(call: &Call<'_>, id: UploadId) -> Result<(Upload, LaneGuard), Refusal> {
+    let lane = call.app.store.lanes().take(id, LaneId::Append).await;
+    Ok((call.upload(id).await?, lane))
 }
 
 /// `GET /uploads/<id>`: the file, once the upload is done.

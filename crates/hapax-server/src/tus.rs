@@ -15,7 +15,7 @@ use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::{Append, State};
-use hapax_store::catalog::{LaneId, Meta, Upload, UploadId};
+use hapax_store::catalog::{Meta, Upload, UploadId};
 use hapax_store::upload::CreateUpload;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::append::{self, Appended};
 use crate::call::{Call, Place, bad_field};
 use crate::finish::publish;
-use crate::resource::standing;
+use crate::resource::{settled, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
@@ -173,8 +173,7 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
 async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
     call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
-    let _lane = call.app.store.lanes().take(id, LaneId::Append).await;
-    let upload = call.upload(id).await?;
+    let (upload, _lane) = settled(call, id).await?;
     let (fields, offset) = standing(call, &upload).await?;
     if upload.state == State::Open { conclude(call, upload, offset).await } else { Ok(fields) }
 }

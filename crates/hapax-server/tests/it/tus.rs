@@ -141,6 +141,25 @@ async fn a_silent_chunk_is_taken_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_neutral_head_tells_what_the_append_it_ended_left() {
+    let server = Running::start().await;
+    let part = usize::try_from(PART.get()).unwrap();
+    let bytes = noise(part + 300_000);
+    let upload = Upload::of(server.alice(), "a", bytes.len()).await;
+    let mut ghost = server.connect().await;
+    let length = bytes.len().to_string();
+    let fields = [V, BYTES, ("Upload-Offset", "0"), ("Content-Length", &*length), ("Expect", "100-continue")];
+    ghost.send(upload.client.head("PATCH", &upload.url, &fields) + "\r\n").await;
+    assert_eq!(ghost.answer_to("HEAD").await.status, 100);
+    ghost.send(&bytes[..part + 200_000]).await;
+    let id = upload.url.rsplit('/').next().unwrap();
+    let neutral = server.alice().ask("HEAD", &format!("/uploads/{id}"), &[]).await.expect(200);
+    let at = neutral.field("upload-offset").parse().unwrap();
+    upload.patch(at, &[], &bytes[at..]).await.expect(204);
+    assert!(server.alice().get("/files/a").await.expect(200).body == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checksum_that_does_not_fit_leaves_the_offset() {
     let server = Running::start().await;
     let part = usize::try_from(PART.get()).unwrap();
