@@ -10,7 +10,27 @@ pub mod tus;
 /// Resumable uploads for HTTP, the draft of the IETF.
 pub mod rufh;
 
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
+
+use crate::problem::{Kind, Problem};
+
+/// Returns a field that may stand only once, as text.
+///
+/// # Errors
+/// 400 if it stands twice or is no text.
+fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let mut lines = fields.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(None),
+        (Some(line), None) => line.to_str().map(|text| Some(text.trim())).map_err(|_| bad_field(name)),
+        (Some(_), Some(_)) => Err(bad_field(name)),
+    }
+}
+
+fn bad_field(name: &HeaderName) -> Problem {
+    Problem::new(Kind::BadField).member("field", name.as_str())
+}
 
 /// What becomes of an upload whose name is taken when it is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::tus::{UPLOAD_LENGTH, UPLOAD_OFFSET, parse_number};
+use super::{bad_field, single};
 use crate::problem::{Kind, Problem};
 use crate::span::{Length, Offset};
 
@@ -99,17 +100,12 @@ fn parse_version(fields: &HeaderMap) -> Option<u8> {
 
 /// Reads a boolean of structured fields (RFC 9651 §3.3.6).
 fn parse_boolean(fields: &HeaderMap, name: &HeaderName) -> Result<Option<bool>, Problem> {
-    let mut lines = fields.get_all(name).iter();
-    match (lines.next().map(|line| line.as_bytes().trim_ascii()), lines.next()) {
-        (None, _) => Ok(None),
-        (Some(b"?1"), None) => Ok(Some(true)),
-        (Some(b"?0"), None) => Ok(Some(false)),
-        _ => Err(bad_field(name)),
+    match single(fields, name)? {
+        None => Ok(None),
+        Some("?1") => Ok(Some(true)),
+        Some("?0") => Ok(Some(false)),
+        Some(_) => Err(bad_field(name)),
     }
-}
-
-fn bad_field(name: &HeaderName) -> Problem {
-    Problem::new(Kind::BadField).member("field", name.as_str())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use data_encoding::{BASE64, BASE64_NOPAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::{bad_field, single};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::problem::{Kind, Problem};
 use crate::span::{Length, Offset, SIZE_MAX};
@@ -105,20 +106,6 @@ pub fn parse_number(fields: &HeaderMap, name: &HeaderName) -> Result<Option<u64>
 /// 400 if it says so not at all, malformed or twice.
 pub fn parse_offset(fields: &HeaderMap) -> Result<Offset, Problem> {
     parse_number(fields, &UPLOAD_OFFSET)?.map(Offset::new).ok_or_else(|| bad_field(&UPLOAD_OFFSET))
-}
-
-/// Returns a field that may stand only once, as text.
-fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut lines = fields.get_all(name).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Ok(None),
-        (Some(line), None) => line.to_str().map(|text| Some(text.trim())).map_err(|_| bad_field(name)),
-        (Some(_), Some(_)) => Err(bad_field(name)),
-    }
-}
-
-fn bad_field(name: &HeaderName) -> Problem {
-    Problem::new(Kind::BadField).member("field", name.as_str())
 }
 
 /// What a client says about a file: keys with values, which are bytes.
