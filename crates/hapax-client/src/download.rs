@@ -81,7 +81,7 @@ pub enum How {
     Fetched,
     /// An earlier transfer was continued.
     Resumed {
-        /// How many bytes were here, proven.
+        /// How many bytes were here.
         kept: Length,
     },
     /// What had been fetched of an earlier version was dropped.

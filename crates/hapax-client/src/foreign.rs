@@ -42,6 +42,7 @@ pub use self::stream::{Streamed, fetch_stream};
 use crate::attempt::Attempts;
 use crate::checkpoint::{Direction, Key, Log};
 use crate::client::absolute;
+pub use crate::download::How;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
 use crate::sink::{Finish, Overwrite};
@@ -127,22 +128,6 @@ pub struct Fetched {
     pub size: Length,
     /// What shows that it is whole.
     pub proof: Proof,
-}
-
-/// In which way a content got here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// The local file has it already.
-    There,
-    /// It was fetched from the start.
-    Fetched,
-    /// An earlier transfer was continued.
-    Resumed {
-        /// How many bytes were here.
-        kept: Length,
-    },
-    /// What had been fetched of an earlier version was dropped.
-    Changed,
 }
 
 /// What shows that a file is whole.
