@@ -52,6 +52,9 @@ pub struct Notes {
     /// `Upload-Metadata` as received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
+    /// `Upload-Concat` as received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concat: Option<String>,
 }
 
 impl Notes {

@@ -119,12 +119,12 @@ fn link(store: &Arc<Store>, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
 fn standing(store: &Store, claimed: &Claimed, blob: &Blob) -> Result<Option<Published>, StoreError> {
     let entry = store.entry(claimed.place.space.id, &claimed.place.path)?;
     Ok(match entry {
-        Some(Entry { kind: EntryKind::File { blob: held, meta }, version, .. })
+        Some(Entry { kind: EntryKind::File { blob: held, meta, entity }, version, .. })
             if held.fingerprint == blob.fingerprint
                 && (meta.mtime, meta.executable) == (claimed.meta.mtime, claimed.meta.executable) =>
         {
-            let (identity, fingerprint) = (claimed.identity, blob.fingerprint);
-            Some(Published { identity, fingerprint, version, replaced: false, known: true })
+            let identity = claimed.identity;
+            Some(Published { identity, fingerprint: entity, version, replaced: false, known: true })
         }
         _ => None,
     })

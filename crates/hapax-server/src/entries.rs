@@ -89,15 +89,15 @@ pub fn describe(
         media_type: None,
         version: entry.version,
     };
-    let EntryKind::File { blob, meta } = &entry.kind else {
+    let EntryKind::File { blob, meta, entity } = &entry.kind else {
         return Ok(folder);
     };
     let media_type = content_type(meta.media_type.as_deref(), name);
     Ok(EntryInfo {
         kind: Word::File,
         size: Some(blob.size.get()),
-        blake3: Some(store.identity(blob)?.blake3),
-        etag: Some(spell_entity_tag(store, &blob.fingerprint)),
+        blake3: store.known_identity(blob)?.map(|identity| identity.blake3),
+        etag: Some(spell_entity_tag(store, entity)),
         mtime: meta.mtime.and_then(stamp::spell_mtime),
         executable: meta.executable,
         media_type: media_type.to_str().ok().map(str::to_owned),
@@ -155,7 +155,7 @@ async fn copy(call: &Call<'_>, from: Place, to: Place, overwrite: bool) -> Resul
             match source.map(|entry| entry.kind) {
                 None => Ok(Err(Kind::NotFound)),
                 Some(EntryKind::Folder) => Ok(Err(Kind::IsAFolder)),
-                Some(EntryKind::File { blob, meta }) => {
+                Some(EntryKind::File { blob, meta, .. }) => {
                     store.link(Target { space, path, expect, meta }, &blob).map(Ok)
                 }
             }

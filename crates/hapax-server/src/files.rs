@@ -51,14 +51,14 @@ pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> 
     let place = call.place(named).await?;
     let (space, path) = (place.space.id, place.path.clone());
     let entry = call.store(move |store| store.entry(space, &path)).await?.ok_or(Kind::NotFound)?;
-    let EntryKind::File { blob, meta } = &entry.kind else {
+    let EntryKind::File { blob, meta, entity } = &entry.kind else {
         return Err(Kind::IsAFolder.into());
     };
     if place.folder {
         return Err(Kind::NotFound.into());
     }
     let name = place.path.name().map_or("", |name| name.as_str());
-    let facts = Facts { validators: validators(&call.app.store, &entry, blob), size: blob.size };
+    let facts = Facts { validators: validators(&call.app.store, &entry, entity), size: blob.size };
     let description = Description {
         name: name.to_owned(),
         content_type: content_type(meta.media_type.as_deref(), name),
@@ -125,21 +125,21 @@ impl Source for Stored {
     }
 }
 
-/// Returns the strong entity tag of a content.
-pub fn entity_tag(store: &Store, fingerprint: &Fingerprint) -> EntityTag {
-    EntityTag::strong(&store.entity_tag(fingerprint)).expect("base64url may stand in an entity tag")
+/// Returns the strong entity tag of a content: of what a file's entry keeps for it.
+pub fn entity_tag(store: &Store, entity: &Fingerprint) -> EntityTag {
+    EntityTag::strong(&store.entity_tag(entity)).expect("base64url may stand in an entity tag")
 }
 
 /// Returns an entity tag as JSON spells it: as the field does, with its quotes.
-pub fn spell_entity_tag(store: &Store, fingerprint: &Fingerprint) -> String {
-    format!("\"{}\"", store.entity_tag(fingerprint))
+pub fn spell_entity_tag(store: &Store, entity: &Fingerprint) -> String {
+    format!("\"{}\"", store.entity_tag(entity))
 }
 
 /// Returns what validates a file. While the second of its date is not over, a second content could share it.
-pub fn validators(store: &Store, entry: &Entry, blob: &Blob) -> Validators {
+pub fn validators(store: &Store, entry: &Entry, entity: &Fingerprint) -> Validators {
     let is_dated = !entry.date_weak && entry.modified.as_secs() < store.now().wall.as_secs();
     Validators {
-        etag: entity_tag(store, &blob.fingerprint),
+        etag: entity_tag(store, entity),
         last_modified: is_dated.then(|| HttpDate::from_seconds(entry.modified.as_secs())),
     }
 }
@@ -150,10 +150,20 @@ pub fn location(app: &App, space: &Space, path: &EntryPath) -> HeaderValue {
     HeaderValue::from_str(&url).expect("a URL is visible ASCII")
 }
 
+/// A file that stands somewhere.
+pub struct File {
+    /// Its entry.
+    pub entry: Entry,
+    /// Its content.
+    pub blob: Blob,
+    /// What its entity tag is made of.
+    pub entity: Fingerprint,
+}
+
 /// What stands at the target of a change, and what must still stand there when it is made.
 pub struct Standing {
     /// The file there, if there is one.
-    pub file: Option<(Entry, Blob)>,
+    pub file: Option<File>,
     /// What the change demands.
     pub expect: Expect,
     /// Whether the preconditions hold.
@@ -172,16 +182,16 @@ pub fn weigh(store: &Store, fields: &HeaderMap, entry: Option<Entry>) -> Result<
         None => None,
         Some(entry) => match entry.kind.clone() {
             EntryKind::Folder => return Err(Kind::IsAFolder.into()),
-            EntryKind::File { blob, .. } => Some((entry, blob)),
+            EntryKind::File { blob, entity, .. } => Some(File { entry, blob, entity }),
         },
     };
     let conditions = Conditions::parse(fields);
-    let current = file.as_ref().map(|(entry, blob)| validators(store, entry, blob));
+    let current = file.as_ref().map(|file| validators(store, &file.entry, &file.entity));
     let decided = decide_precondition(MethodKind::Write, &conditions, current.as_ref());
     let expect = match &file {
         _ if conditions == Conditions::default() => Expect::Anything,
         None => Expect::Nothing,
-        Some((entry, _)) => Expect::Entry(entry.id, entry.version),
+        Some(File { entry, .. }) => Expect::Entry(entry.id, entry.version),
     };
     Ok(Standing { file, expect, holds: decided == Precondition::Proceed })
 }
@@ -200,14 +210,12 @@ pub fn expectation(
     let file = match &entry {
         None => None,
         Some(Entry { kind: EntryKind::Folder, .. }) => return Ok(Err(Kind::IsAFolder)),
-        Some(entry @ Entry { kind: EntryKind::File { blob, .. }, .. }) => Some((entry, blob)),
+        Some(entry @ Entry { kind: EntryKind::File { entity, .. }, .. }) => Some((entry, entity)),
     };
     Ok(match (precondition, file) {
         (None, _) => Ok(Expect::Anything),
         (Some(Guard::Absent), None) => Ok(Expect::Nothing),
-        (Some(Guard::Matches(etag)), Some((entry, blob)))
-            if *etag == spell_entity_tag(store, &blob.fingerprint) =>
-        {
+        (Some(Guard::Matches(etag)), Some((entry, entity))) if *etag == spell_entity_tag(store, entity) => {
             Ok(Expect::Entry(entry.id, entry.version))
         }
         (Some(_), _) => Err(Kind::PreconditionFailed),
@@ -340,17 +348,16 @@ async fn lost_answer(
     size: Option<Length>,
 ) -> Result<Response, Refusal> {
     let has_if_match = call.parts.headers.contains_key(IF_MATCH);
-    let (Some((entry, blob)), true) = (standing.file, has_if_match) else {
+    let (Some(File { entry, blob, entity }), true) = (standing.file, has_if_match) else {
         return Err(Kind::PreconditionFailed.into());
     };
     let is_of_size = size.is_none_or(|size| size == blob.size);
     if !is_of_size || !digests::is_what_was_declared(call, &blob, declared).await? {
         return Err(Kind::PreconditionFailed.into());
     }
-    let known = blob.clone();
-    let identity = call.store(move |store| store.identity(&known)).await?;
-    let (fingerprint, version) = (blob.fingerprint, entry.version);
-    let published = Published { identity, fingerprint, version, replaced: true, known: true };
+    let identity = call.store(move |store| store.identity(&blob)).await?;
+    let version = entry.version;
+    let published = Published { identity, fingerprint: entity, version, replaced: true, known: true };
     Ok(completed(call, place, &published))
 }
 

@@ -17,7 +17,8 @@ const PAGE_MAX: usize = 30_000;
 /// `GET /api/v1/tree/<path>?etag=&grain=&from=&count=`.
 ///
 /// # Errors
-/// 412 if `etag` is no longer the file's: a client must not mix two versions. 400 for a grain other than the part.
+/// 412 if `etag` is no longer the file's: a client must not mix two versions. 400 for a grain other than the part. 503
+/// while the identity of a composed file is computed.
 pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
     let place = call.place(named).await?;
     let (from, count) = (call.parsed::<u32>("from")?.unwrap_or(0), call.parsed::<usize>("count")?);
@@ -28,12 +29,12 @@ pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> 
     let tree = call
         .store(move |store| {
             let entry = store.entry(place.space.id, &place.path)?;
-            let blob = match entry.map(|entry| entry.kind) {
+            let (blob, entity) = match entry.map(|entry| entry.kind) {
                 None => return Ok(Err(Kind::NotFound.into())),
                 Some(EntryKind::Folder) => return Ok(Err(Kind::IsAFolder.into())),
-                Some(EntryKind::File { blob, .. }) => blob,
+                Some(EntryKind::File { blob, entity, .. }) => (blob, entity),
             };
-            let etag = spell_entity_tag(store, &blob.fingerprint);
+            let etag = spell_entity_tag(store, &entity);
             if asked.is_some_and(|asked| asked != etag) {
                 return Ok(Err(Refusal::from(Problem::new(Kind::Changed).member("etag", etag))));
             }

@@ -76,8 +76,8 @@ async fn opened(
     let precondition = match (&weighed.expect, &weighed.file) {
         (Expect::Anything, _) => None,
         (_, None) => Some(Precondition::Absent),
-        (_, Some((_, blob))) => {
-            let tag = entity_tag(&call.app.store, &blob.fingerprint).to_value();
+        (_, Some(file)) => {
+            let tag = entity_tag(&call.app.store, &file.entity).to_value();
             Some(Precondition::Matches(tag.to_str().expect("a tag is visible ASCII").to_owned()))
         }
     };
@@ -93,7 +93,8 @@ async fn opened(
             serde_json::to_string(&precondition).expect("the shapes of the API always serialise")
         }),
         declared: call.declared_digests()?.representation,
-        notes: Some(Notes { conflict, metadata: None }.encode()),
+        notes: Some(Notes { conflict, ..Notes::default() }.encode()),
+        members: Vec::new(),
     })
 }
 

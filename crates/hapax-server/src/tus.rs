@@ -104,7 +104,7 @@ async fn described(
 ) -> Result<CreateUpload, Refusal> {
     let place = target(call, metadata).await?;
     let conflict = if metadata.has("overwrite") { Conflict::Replace } else { Conflict::Rename };
-    let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned) };
+    let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned), concat: None };
     let declared = declared(metadata)?;
     let media_type = metadata.text("filetype").or(metadata.text("type")).map(str::to_owned);
     let mtime = stamp::parse_mtime(metadata.text("mtime"))?;
@@ -118,6 +118,7 @@ async fn described(
         precondition: None,
         declared,
         notes: Some(notes.encode()),
+        members: Vec::new(),
     })
 }
 

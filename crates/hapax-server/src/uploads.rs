@@ -98,7 +98,18 @@ fn described(
     };
     let (space, path) = (place.space.id, place.path.clone());
     let (user, key) = (call.who()?.user, Some(create.key));
-    Ok(stored::CreateUpload { user, key, space, path, size, meta, precondition, declared, notes: None })
+    Ok(stored::CreateUpload {
+        user,
+        key,
+        space,
+        path,
+        size,
+        meta,
+        precondition,
+        declared,
+        notes: None,
+        members: Vec::new(),
+    })
 }
 
 /// `GET /api/v1/uploads/<id>?from=`.

@@ -44,6 +44,13 @@
 //!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
 //! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest. Only a live blob takes
 //!   one (`NotLive`); they stay while it is an orphan and go when it is buried.
+//! - *A composed upload* has members: other open uploads, whose extents its content repeats. It reserves nothing, for its
+//!   members do; when it is published, its members are counted in the file: they reserve nothing from then on, are
+//!   no longer among the uploads that a user may have open, and end at most [`COMPOSED_KEPT`] later.
+//! - *Pending*: a blob that was published without an identity has a random fingerprint until `Identify` says what it is. `KeepValues`
+//!   and `Identify` are refused (`NotLive`) for a blob that is not live or not pending. If the identity is held by another blob, the entries
+//!   go over to that one, which is revived, and the content becomes a spare of it. An entry keeps what its
+//!   entity tag was made of until it shows another content; an upload that is done learns the identity with its blob.
 //! - *Covered* counts the bytes in extents, not those in tails; *prefix* is where the first of them is missing.
 //! - *The first root* of an upload is what the last `Store` said that touched part 0: that removed or put an extent which
 //!   begins there, had or has part 0 as its lane's open part, or said one. `Resize` forgets it if it drops any of part 0.
@@ -59,6 +66,7 @@
 //! This module owns the vocabulary; `sqlite` is the embedded engine, `model` the oracle that tests compare it with.
 
 use std::fmt;
+use std::time::Duration;
 
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
@@ -170,8 +178,8 @@ pub struct Blob {
     pub id: BlobId,
     /// The keyed fingerprint of its identity.
     pub fingerprint: Fingerprint,
-    /// Its BLAKE3, sealed.
-    pub identity: Vec<u8>,
+    /// Its BLAKE3, sealed; `None` while it is pending: the fingerprint is a random one then.
+    pub identity: Option<Vec<u8>>,
     /// Its size.
     pub size: Length,
     /// Its bytes.
@@ -208,6 +216,8 @@ pub enum EntryKind {
         blob: Blob,
         /// What the client said about it.
         meta: Meta,
+        /// What its entity tag is made of: the fingerprint that its content had when it was put here.
+        entity: Fingerprint,
     },
 }
 
@@ -245,6 +255,8 @@ pub struct Upload {
     pub digests: Option<Vec<u8>>,
     /// What its author wants to find again, in the author's own encoding.
     pub notes: Option<String>,
+    /// Who counts its bytes towards the quota.
+    pub counted: Counted,
     /// Where it is in its life.
     pub state: State,
     /// Raised by whatever ends all lanes at once.
@@ -267,6 +279,20 @@ pub struct Upload {
     pub done: Option<Completion>,
 }
 
+/// Who counts the bytes of an upload towards the quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// The upload itself.
+    Here,
+    /// Its members: it is composed of other uploads.
+    InMembers,
+    /// A file that was composed of it.
+    InFile,
+}
+
+/// How long an upload lives at most after a file was composed of it.
+pub const COMPOSED_KEPT: Duration = Duration::from_hours(1);
+
 /// What the completion of an upload came to, kept for a repeated `complete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
@@ -276,8 +302,8 @@ pub struct Completion {
     pub replaced: bool,
     /// The fingerprint of the published identity.
     pub fingerprint: Fingerprint,
-    /// The sealed BLAKE3.
-    pub identity: Vec<u8>,
+    /// The sealed BLAKE3; `None` while it is pending.
+    pub identity: Option<Vec<u8>>,
 }
 
 /// The durable state of one lane.
@@ -517,6 +543,22 @@ pub enum Intent {
         /// The value, sealed.
         sealed: Vec<u8>,
     },
+    /// Keeps values of parts of a pending blob, as far as they are computed.
+    KeepValues {
+        /// The blob.
+        blob: BlobId,
+        /// Where an extent begins, and the value of the part that begins there.
+        values: Vec<(Offset, MaskedValue)>,
+    },
+    /// Says what a pending blob is.
+    Identify {
+        /// The blob.
+        blob: BlobId,
+        /// The keyed fingerprint of its identity.
+        fingerprint: Fingerprint,
+        /// Its BLAKE3, sealed.
+        identity: Vec<u8>,
+    },
     /// Says what became of a spare content: the copy that lost against one held already.
     SettleSpare {
         /// The blob.
@@ -588,6 +630,8 @@ pub struct NewUpload {
     pub digests: Option<Vec<u8>>,
     /// What the author wants to find again.
     pub notes: Option<String>,
+    /// The open uploads of the same user that it is composed of, in order, if it is. One may stand there several times.
+    pub members: Vec<UploadId>,
     /// The time now.
     pub now: Timestamp,
     /// When it ends if nothing arrives.
@@ -636,8 +680,8 @@ pub struct Publish {
     pub source: Source,
     /// The keyed fingerprint of the identity.
     pub fingerprint: Fingerprint,
-    /// The BLAKE3, sealed.
-    pub identity: Vec<u8>,
+    /// The BLAKE3, sealed; `None` leaves it pending: then the fingerprint is a random one.
+    pub identity: Option<Vec<u8>>,
     /// The size.
     pub size: Length,
     /// What the client says about the file.
@@ -772,6 +816,15 @@ pub trait Catalog: Send + Sync {
     /// Returns a user's uploads behind `after`, by id.
     fn uploads(&self, user: UserId, after: Option<UploadId>, limit: usize)
     -> Result<Vec<Upload>, StoreError>;
+
+    /// Returns what an open upload is composed of, in order.
+    fn members(&self, upload: UploadId) -> Result<Vec<UploadId>, StoreError>;
+
+    /// Returns the open uploads that are composed of this one, by id.
+    fn composed_of(&self, member: UploadId) -> Result<Vec<UploadId>, StoreError>;
+
+    /// Returns live blobs behind `after`, by row, whose identity is pending.
+    fn pending(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>, StoreError>;
 
     /// Returns one lane of an upload, if anything was ever committed through it.
     fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError>;

@@ -106,7 +106,8 @@ impl Store {
             Ok(identity) if self.fingerprint(&identity) != blob.fingerprint => {
                 Ok(Some("its identity is not the one it is found by".to_owned()))
             }
-            Ok(_) => Ok(None),
+            // What it is will be known when it has been read.
+            Ok(_) | Err(StoreError::Pending) => Ok(None),
             Err(StoreError::Corrupt { what, why }) => Ok(Some(format!("{what}: {why}"))),
             Err(error) => Err(error),
         }

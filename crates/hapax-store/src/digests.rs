@@ -43,7 +43,8 @@ impl ContentReader {
 impl Store {
     /// Returns the digests of a blob that are known without reading it: its BLAKE3, and those kept.
     pub fn known_digests(&self, blob: &Blob) -> Result<Digests, StoreError> {
-        let mut known: Digests = [Digest::from(self.identity(blob)?.blake3)].into_iter().collect();
+        let identity = self.known_identity(blob)?;
+        let mut known: Digests = identity.map(|identity| Digest::from(identity.blake3)).into_iter().collect();
         for (algorithm, sealed) in self.catalog().digests(blob.id)? {
             let key = row_key(&blob.fingerprint, algorithm);
             let value = self.stores.ring.small().open(Purpose::Digest, &row(&key), &sealed)?;
@@ -80,8 +81,12 @@ impl Store {
         }
     }
 
-    /// Keeps digests that were computed from the bytes of a blob. A blob that is being given up takes none.
+    /// Keeps digests that were computed from the bytes of a blob. A blob that is being given up takes none, nor does one
+    /// whose identity was pending when it was looked up: they are sealed for a fingerprint that it will not keep.
     pub fn keep_digests(&self, blob: &Blob, digests: &Digests) -> Result<(), StoreError> {
+        if blob.identity.is_none() {
+            return Ok(());
+        }
         for digest in digests.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3) {
             let algorithm = digest.algorithm();
             let key = row_key(&blob.fingerprint, algorithm);

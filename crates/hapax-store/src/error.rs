@@ -116,6 +116,9 @@ pub enum StoreError {
         /// What they have, hex.
         actual: String,
     },
+    /// What a composed file is has not been computed yet.
+    #[error("the identity of the file is still being computed")]
+    Pending,
     /// Free space is below the watermark: nothing new is taken in.
     #[error("only {free_bytes} bytes are free")]
     BelowWatermark {
@@ -234,7 +237,7 @@ impl StoreError {
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
             Self::EmptyObject { .. } => ErrorClass::Misuse,
-            Self::Locked { .. } => ErrorClass::Busy,
+            Self::Locked { .. } | Self::Pending => ErrorClass::Busy,
             Self::WrongKey
             | Self::KeyFile { .. }
             | Self::Format { .. }

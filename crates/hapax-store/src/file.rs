@@ -148,6 +148,7 @@ impl FileIntake {
                     precondition: None,
                     declared: Digests::default(),
                     notes: None,
+                    members: Vec::new(),
                 })?;
                 let full = PartIntake::adopt(&self.store, &upload, *writer);
                 (upload, full, None)

@@ -47,6 +47,10 @@ pub mod intake;
 pub mod upload;
 /// Appends: bytes in order, through however many parts they reach.
 pub mod append;
+/// Files composed of other uploads, without a byte copied.
+pub mod compose;
+/// What composed files are: computed in background.
+pub mod identify;
 /// Whole files in one go.
 pub mod file;
 /// The verbs of the tree of entries.

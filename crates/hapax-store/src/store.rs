@@ -8,7 +8,7 @@ use std::time::Duration;
 use hapax_proto::digest::{FileHash, Identity};
 use hapax_proto::span::Offset;
 use hapax_proto::tree::{PartNumber, PartValue};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Blob, Catalog, Intent, MaskedValue, Outcome};
@@ -63,6 +63,8 @@ pub struct Store {
     pub(crate) stores: Stores,
     pub(crate) lanes: Lanes,
     pub(crate) settings: Settings,
+    /// Told when a file was published whose identity is pending.
+    pub(crate) composed: Notify,
     clock: Box<dyn Clock>,
     steady: Mutex<SteadyClock>,
     room: Option<Room>,
@@ -121,6 +123,7 @@ impl Store {
             stores,
             lanes: Lanes::default(),
             settings,
+            composed: Notify::new(),
             clock,
             steady: Mutex::new(steady),
             room: None,
@@ -201,9 +204,21 @@ impl Store {
     }
 
     /// Returns the identity of a blob.
+    ///
+    /// # Errors
+    /// [`StoreError::Pending`] if it has not been computed yet.
     pub fn identity(&self, blob: &Blob) -> Result<Identity, StoreError> {
-        let blake3 = self.open_identity(&blob.fingerprint, &blob.identity)?;
+        let sealed = blob.identity.as_ref().ok_or(StoreError::Pending)?;
+        let blake3 = self.open_identity(&blob.fingerprint, sealed)?;
         Ok(Identity { blake3, size: blob.size })
+    }
+
+    /// Returns the identity of a blob, or `None` while it is pending.
+    pub fn known_identity(&self, blob: &Blob) -> Result<Option<Identity>, StoreError> {
+        match self.identity(blob) {
+            Err(StoreError::Pending) => Ok(None),
+            known => known.map(Some),
+        }
     }
 
     pub(crate) fn seal_identity(

@@ -51,6 +51,8 @@ pub struct CreateUpload {
     pub declared: Digests,
     /// What the creator wants to find again, in its own encoding.
     pub notes: Option<String>,
+    /// The open uploads that it is composed of, in order, if it is: see [`compose`](crate::compose).
+    pub members: Vec<UploadId>,
 }
 
 /// What is there of an upload.
@@ -161,6 +163,7 @@ impl Store {
             precondition: new.precondition,
             digests,
             notes: new.notes,
+            members: new.members,
             now: now.wall,
             expires: now.steady.after(self.settings.upload_idle),
             uploads_max: self.settings.uploads_max,
@@ -227,7 +230,7 @@ impl Store {
     }
 
     /// Returns the part whose value stands at an extent, and the value.
-    fn value_of(&self, extent: &Extent) -> Option<(PartNumber, PartValue)> {
+    pub(crate) fn value_of(&self, extent: &Extent) -> Option<(PartNumber, PartValue)> {
         let part = PartNumber::holding(extent.span.start())?;
         let value = self.unmask(extent.object.id, extent.object_start, part, extent.value?);
         Some((part, value))
@@ -295,7 +298,7 @@ fn damaged(id: UploadId, why: &'static str) -> StoreError {
 }
 
 /// Goes through all extents of a content in order, a page at a time.
-fn each_extent(
+pub(crate) fn each_extent(
     catalog: &dyn Catalog,
     content: crate::catalog::ContentId,
     mut each: impl FnMut(&Extent),
@@ -585,7 +588,7 @@ fn keep_extent(extent: &Extent) -> Extent {
 }
 
 /// Returns where the bytes of a whole part lie.
-fn span_of(part: PartNumber) -> Span {
+pub(crate) fn span_of(part: PartNumber) -> Span {
     Span::at(part.start(), PART).expect("a part lies below the largest size")
 }
 
@@ -672,8 +675,12 @@ impl Store {
     }
 
     /// Returns what the completion of a done upload came to.
+    ///
+    /// # Errors
+    /// [`StoreError::Pending`] for one that was composed of others, until its identity is computed.
     pub fn completion(&self, upload: &Upload, done: &Completion) -> Result<Published, StoreError> {
-        let blake3 = self.open_identity(&done.fingerprint, &done.identity)?;
+        let sealed = done.identity.as_ref().ok_or(StoreError::Pending)?;
+        let blake3 = self.open_identity(&done.fingerprint, sealed)?;
         Ok(Published {
             identity: Identity { blake3, size: upload.size.unwrap_or_default() },
             fingerprint: done.fingerprint,
@@ -750,7 +757,7 @@ impl Store {
 }
 
 /// Compares what was declared with what the bytes are.
-fn check_declared(declared: &Digests, ours: &Digests) -> Result<(), StoreError> {
+pub(crate) fn check_declared(declared: &Digests, ours: &Digests) -> Result<(), StoreError> {
     match declared.disagreement(ours) {
         Some((theirs, ours)) => Err(StoreError::Mismatch { expected: theirs.hex(), actual: ours.hex() }),
         None => Ok(()),
@@ -796,7 +803,7 @@ impl Store {
             expect: target.expect,
             source,
             fingerprint,
-            identity: self.seal_identity(&fingerprint, &identity.blake3)?,
+            identity: Some(self.seal_identity(&fingerprint, &identity.blake3)?),
             size: identity.size,
             meta: target.meta,
             now: self.now(),

@@ -30,6 +30,7 @@ mod accounts;
 mod entries;
 mod uploads;
 mod blobs;
+mod pending;
 mod audit;
 
 /// A catalog whose commits fail on demand.
@@ -122,6 +123,18 @@ impl Catalog for ModelCatalog {
         limit: usize,
     ) -> Result<Vec<Upload>, StoreError> {
         Ok(self.locked().uploads_of(user, after, limit))
+    }
+
+    fn members(&self, upload: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        Ok(self.locked().members_of(upload))
+    }
+
+    fn composed_of(&self, member: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        Ok(self.locked().composed_of(member))
+    }
+
+    fn pending(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        Ok(self.locked().pending(after, limit))
     }
 
     fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError> {
@@ -253,6 +266,8 @@ impl Tables {
             Intent::EndUpload { upload, state, now } => self.end_upload(*upload, *state, *now),
             Intent::Publish(publish) => self.publish(publish),
             Intent::KeepDigest { blob, algorithm, sealed } => self.keep_digest(*blob, *algorithm, sealed),
+            Intent::KeepValues { blob, values } => self.keep_values(*blob, values),
+            Intent::Identify { blob, fingerprint, identity } => self.identify(*blob, *fingerprint, identity),
             Intent::SettleSpare { blob, spare, promote, now } => {
                 self.settle_spare(*blob, *spare, *promote, *now)
             }

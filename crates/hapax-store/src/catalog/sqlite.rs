@@ -32,6 +32,8 @@ mod schema;
 mod row;
 /// Objects, extents, contents, blobs.
 mod blobs;
+/// Blobs whose identity is not known yet.
+mod pending;
 /// Spaces and their quotas.
 mod spaces;
 /// Uploads and their lanes.
@@ -218,6 +220,10 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::EndUpload { upload, state, now } => uploads::end(db, *upload, *state, *now),
         Intent::Publish(publish) => entries::publish(db, publish),
         Intent::KeepDigest { blob, algorithm, sealed } => blobs::keep_digest(db, *blob, *algorithm, sealed),
+        Intent::KeepValues { blob, values } => pending::keep_values(db, *blob, values),
+        Intent::Identify { blob, fingerprint, identity } => {
+            pending::identify(db, *blob, fingerprint, identity)
+        }
         Intent::SettleSpare { blob, spare, promote, now } => {
             blobs::settle_spare(db, *blob, *spare, *promote, *now)
         }
@@ -294,6 +300,18 @@ impl Catalog for SqliteCatalog {
         limit: usize,
     ) -> Result<Vec<Upload>, StoreError> {
         self.read("list uploads", |db| uploads::list(db, user, after, limit))
+    }
+
+    fn members(&self, upload: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        self.read("read what an upload is composed of", |db| uploads::members(db, upload))
+    }
+
+    fn composed_of(&self, member: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        self.read("read what is composed of an upload", |db| uploads::composed_of(db, member))
+    }
+
+    fn pending(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        self.read("read pending blobs", |db| pending::list(db, after, limit))
     }
 
     fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError> {

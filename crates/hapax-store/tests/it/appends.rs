@@ -26,6 +26,7 @@ fn create(world: &World, size: Option<usize>) -> Upload {
         precondition: None,
         declared: Digests::default(),
         notes: None,
+        members: Vec::new(),
     };
     world.store.create_upload(new).unwrap().0
 }

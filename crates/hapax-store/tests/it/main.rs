@@ -7,6 +7,7 @@ mod script;
 mod world;
 
 mod appends;
+mod composed;
 mod bounds;
 mod copies;
 mod faults;

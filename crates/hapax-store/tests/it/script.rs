@@ -158,6 +158,7 @@ impl Actor<'_> {
             precondition: None,
             declared: Digests::default(),
             notes: None,
+            members: Vec::new(),
         };
         Ok(self.store.create_upload(new)?.0.id)
     }

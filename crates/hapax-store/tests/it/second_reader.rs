@@ -8,8 +8,10 @@ use hapax_proto::digest::FileHash;
 use hapax_proto::span::Length;
 use hapax_proto::tree::PART;
 use hapax_store::catalog::Expect;
+use hapax_store::identify::Go;
 use hapax_store::upload::Ending;
 
+use crate::composed::compose;
 use crate::world::{World, noise};
 
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/on_disk_reader.py");
@@ -72,6 +74,10 @@ fn a_reader_written_from_the_format_page_opens_every_kind_of_file() {
     world.put("/empty", b"");
     put_in_parts(&world, "/long", &long);
     world.put("/longest", &longest);
+    let composed = [long.as_slice(), &packed].concat();
+    compose(&world, "/composed", &[&long, &packed]);
+    world.store.identify_pending(&|| Go::On).unwrap();
+    compose(&world, "/pending", &[&packed, &long]);
     let open = world.create("/open", 2 * PART.get());
     let kept = noise(200_000, 6);
     world.send(&open, 1, 0, &kept, Ending::Complete);
@@ -83,6 +89,8 @@ fn a_reader_written_from_the_format_page_opens_every_kind_of_file() {
     check(data.path(), &["file", "ann", "/empty"], b"");
     check(data.path(), &["file", "ann", "/long"], &long);
     check(data.path(), &["file", "ann", "/longest"], &longest);
+    check(data.path(), &["file", "ann", "/composed"], &composed);
+    check(data.path(), &["file", "ann", "/pending"], &[packed.as_slice(), &long].concat());
     check(data.path(), &["upload", &open.id.to_string(), "1"], &kept);
 }
 

@@ -78,6 +78,7 @@ impl World {
             precondition: None,
             declared: Digests::default(),
             notes: None,
+            members: Vec::new(),
         };
         self.store.create_upload(new).unwrap().0
     }

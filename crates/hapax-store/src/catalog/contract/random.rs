@@ -17,6 +17,7 @@ use super::super::{
 };
 use super::*;
 use crate::clock::{Moment, Timestamp};
+use crate::key::Fingerprint;
 
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const PATHS: [&str; 10] = ["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/e", "/e/a", "/"];
@@ -24,6 +25,8 @@ const UPLOADS: u8 = 5;
 const OBJECTS: u8 = 8;
 /// How many cells the content of each fingerprint has.
 const IDENTITIES: [u64; 5] = [0, 1, 1, 2, 3];
+/// The number from which on fingerprints stand for identities that are pending.
+const PENDING: u8 = 100;
 const START: Timestamp = Timestamp::from_secs(1_000);
 /// How far the clock may go between two intents, in milliseconds.
 const STEPS: [i64; 10] = [0, 0, 0, 300, 300, 700, 1_000, 2_000, -300, -1_500];
@@ -54,6 +57,8 @@ enum Verb {
     PublishInline,
     PublishKnown,
     KeepDigest,
+    KeepValues,
+    Identify,
     SettleSpare,
     ExpireUploads,
     ForgetUploads,
@@ -86,7 +91,7 @@ fn verbs() -> impl Strategy<Value = Verb> {
         6 => Just(V::Finish),
         8 => prop::sample::select(vec![V::PublishExtents, V::PublishExtents, V::PublishInline, V::PublishKnown]),
         2 => Just(V::SettleSpare),
-        3 => Just(V::KeepDigest),
+        3 => prop::sample::select(vec![V::KeepDigest, V::KeepValues, V::Identify, V::Identify]),
         6 => prop::sample::select(vec![V::ExpireUploads, V::ForgetUploads, V::BuryBlobs, V::DoomObjects, V::ForgetObjects]),
     ]
 }
@@ -184,13 +189,15 @@ impl Author<'_> {
     fn publish(&self, space: SpaceId, path: EntryPath, source: Source, identity: u8) -> Intent {
         let size = cells(IDENTITIES[usize::from(identity)] + u64::from(self.draft.wrong));
         let expect = self.expect(space, &path);
+        let by_bytes = matches!(source, Source::Upload { .. } | Source::Extents(_));
+        let is_pending = by_bytes && self.number(4, 3) == 0;
         Intent::Publish(Box::new(Publish {
             space,
             path,
             expect,
             source,
-            fingerprint: fingerprint(identity),
-            identity: vec![identity],
+            fingerprint: fingerprint(if is_pending { PENDING + self.number(5, 5) } else { identity }),
+            identity: (!is_pending).then(|| vec![identity]),
             size,
             meta: self.meta(),
             now: self.moment(),
@@ -274,6 +281,7 @@ impl Author<'_> {
                 algorithm: self.pick(2, Algorithm::ALL),
                 sealed: vec![self.number(3, 9)],
             },
+            Verb::KeepValues | Verb::Identify => self.of_pending(),
             Verb::ExpireUploads => Intent::ExpireUploads { now, limit },
             Verb::ForgetUploads => Intent::ForgetUploads { before, limit },
             Verb::BuryBlobs => Intent::BuryBlobs { before, limit, now },
@@ -283,6 +291,22 @@ impl Author<'_> {
                 Intent::ForgetObjects { objects: doomed.chain([object(self.number(3, OBJECTS))]).collect() }
             }
         }
+    }
+
+    /// What a job finds out about a pending blob, or believes of one that is not.
+    fn of_pending(&self) -> Intent {
+        let pending = self.catalog.pending(None, 9).unwrap();
+        let picked = pending.get(self.draft.picks[1].index(2)).filter(|_| !self.draft.wrong);
+        let blob = picked.map_or(BlobId(i64::from(self.number(1, 6))), |blob| blob.id);
+        if matches!(self.draft.verb, Verb::KeepValues) {
+            let value = |cell: u8| (Offset::new(CELL * u64::from(cell)), MaskedValue([cell; 32]));
+            return Intent::KeepValues { blob, values: (0..self.number(2, 3)).map(value).collect() };
+        }
+        let fits =
+            |number: &u8| picked.is_some_and(|blob| cells(IDENTITIES[usize::from(*number)]) == blob.size);
+        let fitting: Vec<_> = (0..5_u8).filter(fits).collect();
+        let identity = if fitting.is_empty() { self.number(3, 5) } else { self.pick(3, &fitting) };
+        Intent::Identify { blob, fingerprint: fingerprint(identity), identity: vec![identity] }
     }
 
     fn create_upload(&self, space: SpaceId) -> Intent {
@@ -300,6 +324,9 @@ impl Author<'_> {
             precondition: None,
             digests: Some(vec![1]),
             notes: Some("kept".to_owned()),
+            members: (0..self.number(0, 4).saturating_sub(1))
+                .map(|_| upload(self.number(3, UPLOADS)))
+                .collect(),
             now: self.now,
             expires: self.now.after(std::time::Duration::from_secs(u64::from(self.number(4, 20)))),
             uploads_max: 3,
@@ -415,6 +442,7 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         tell(format!("digests {id}"), &catalog.digests(BlobId(id)).unwrap());
         let after = (number > 0).then_some(BlobId(id));
         tell(format!("blobs {id}"), &catalog.blobs(after, 2).unwrap());
+        tell(format!("pending {id}"), &catalog.pending(after, 2).unwrap());
     }
     for number in 0..OBJECTS {
         tell(format!("dir of {number}"), &catalog.object_dir(object(number)).unwrap());
@@ -445,7 +473,7 @@ fn ask_entries(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
             }
             told.insert(format!("children {space} {text}"), format!("{all:?}"));
         }
-        for number in 0..5 {
+        for number in (0..5).chain(PENDING..PENDING + 5) {
             let blob = catalog.blob_in_space(space, &fingerprint(number)).unwrap();
             told.insert(format!("blob {number} in {space}"), format!("{blob:?}"));
         }
@@ -459,6 +487,8 @@ fn ask_uploads(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
     for number in 0..UPLOADS {
         let id = upload(number);
         tell(format!("upload {number}"), &catalog.upload(id).unwrap());
+        tell(format!("members {number}"), &catalog.members(id).unwrap());
+        tell(format!("composed of {number}"), &catalog.composed_of(id).unwrap());
         tell(format!("open lanes {number}"), &catalog.open_lanes(id).unwrap());
         tell(format!("lane {number}"), &catalog.lane(id, LaneId::Append).unwrap());
         for part in (0..2).map(PartNumber::new) {
@@ -529,18 +559,18 @@ fn play(history: &[Vec<Draft>], mut after_batch: impl FnMut(&dyn Catalog)) -> Re
 }
 
 /// What was told with a strong date of the files at a path.
-type Dates = BTreeMap<(SpaceId, &'static str), (u64, BlobId)>;
+type Dates = BTreeMap<(SpaceId, &'static str), (u64, Fingerprint)>;
 
 fn check_dates(catalog: &dyn Catalog, told: &mut Dates) {
     for (space, text) in (1..3).map(SpaceId).flat_map(|space| PATHS.map(|text| (space, text))) {
         let Some(entry) = catalog.entry(space, &path(text)).unwrap() else { continue };
-        let Entry { modified, date_weak: false, kind: EntryKind::File { blob, .. }, .. } = entry else {
+        let Entry { modified, date_weak: false, kind: EntryKind::File { entity, .. }, .. } = entry else {
             continue;
         };
         let second = modified.as_secs();
-        if let Some((before, other)) = told.insert((space, text), (second, blob.id)) {
+        if let Some((before, other)) = told.insert((space, text), (second, entity)) {
             assert!(
-                before < second || (before == second && other == blob.id),
+                before < second || (before == second && other == entity),
                 "{text} is dated {second} twice"
             );
         }

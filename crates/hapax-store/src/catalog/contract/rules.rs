@@ -15,6 +15,7 @@ use super::super::{
 use super::*;
 use crate::clock::Timestamp;
 
+mod composed;
 mod dates;
 mod digests;
 
@@ -57,7 +58,7 @@ fn publish(to: &str, number: u8, size: Length, source: Source, now: Timestamp) -
         expect: Expect::Anything,
         source,
         fingerprint: fingerprint(number),
-        identity: vec![number],
+        identity: Some(vec![number]),
         size,
         meta: Meta::default(),
         now: now.into(),
@@ -105,6 +106,7 @@ fn new_upload(number: u8, size: Option<Length>) -> NewUpload {
         precondition: None,
         digests: None,
         notes: Some("kept".to_owned()),
+        members: Vec::new(),
         now: T0,
         expires: at(60_000),
         uploads_max: 9,

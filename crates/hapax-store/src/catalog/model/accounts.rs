@@ -7,7 +7,7 @@ use hapax_proto::upload::State;
 
 use super::tables::{EntryRow, SpaceRow, Tables, sum};
 use crate::catalog::{
-    Answer, Outcome, Refusal, Space, SpaceId, Token, TokenId, Upload, UploadId, User, UserId,
+    Answer, Counted, Outcome, Refusal, Space, SpaceId, Token, TokenId, Upload, UploadId, User, UserId,
 };
 use crate::clock::Moment;
 
@@ -114,7 +114,7 @@ impl Tables {
     /// Returns the sum of the sizes of a space's files.
     pub(super) fn used(&self, space: SpaceId) -> Length {
         let files = self.entries.values().filter(|entry| entry.space == space);
-        sum(files.filter_map(|entry| Some(self.blobs[&entry.file.as_ref()?.0].size)))
+        sum(files.filter_map(|entry| Some(self.blobs[&entry.file.as_ref()?.blob].size)))
     }
 
     /// Returns what is promised to the open uploads into a space.
@@ -126,7 +126,7 @@ impl Tables {
     /// Returns what is promised to one upload.
     pub(super) fn reservation(&self, upload: UploadId) -> Length {
         let upload = &self.uploads[&upload].upload;
-        if upload.state != State::Open {
+        if upload.state != State::Open || upload.counted != Counted::Here {
             return Length::ZERO;
         }
         upload.size.unwrap_or_else(|| {

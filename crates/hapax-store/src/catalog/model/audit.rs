@@ -58,7 +58,7 @@ impl Tables {
 
     fn audit_blobs(&self, broken: &mut Vec<String>) {
         let shown: BTreeSet<_> =
-            self.entries.values().filter_map(|entry| Some(entry.file.as_ref()?.0)).collect();
+            self.entries.values().filter_map(|entry| Some(entry.file.as_ref()?.blob)).collect();
         let fingerprints: BTreeSet<_> = self.blobs.values().map(|blob| blob.fingerprint.0).collect();
         if fingerprints.len() != self.blobs.len() {
             broken.push("two blobs have one fingerprint".to_owned());

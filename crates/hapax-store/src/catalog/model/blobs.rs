@@ -7,7 +7,7 @@ use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::State;
 
 use super::objects::Fate;
-use super::tables::{BlobRow, Content, Tables, sum};
+use super::tables::{BlobRow, Content, FileRow, Tables, sum};
 use crate::catalog::{
     Answer, Blob, BlobId, Completion, ContentId, EntryId, Extent, Outcome, Publish, Refusal, Source, SpaceId,
     Stats, UploadId,
@@ -26,7 +26,7 @@ impl Tables {
         self.check_target(publish.space, &publish.path, publish.expect)?;
         let was = self.filled(publish.space);
         let (blob, known) = self.settle(publish)?;
-        let file = (blob, publish.meta.clone());
+        let file = FileRow { blob, meta: publish.meta.clone(), entity: publish.fingerprint };
         let (entry, replaced) = self.show(publish.space, &publish.path, file, publish.now.wall)?;
         self.orphan_blobs(publish.now.steady);
         let version = self.entries[&entry].version;
@@ -110,6 +110,7 @@ impl Tables {
         {
             return Err(Refusal::Incomplete);
         }
+        self.count_in_file(id, publish.now.steady);
         Ok(self.close(id, State::Done, publish.now.steady))
     }
 
@@ -154,7 +155,7 @@ impl Tables {
     /// Marks the blobs that have lost their last entry.
     pub(super) fn orphan_blobs(&mut self, now: Timestamp) {
         let shown: BTreeSet<_> =
-            self.entries.values().filter_map(|entry| Some(entry.file.as_ref()?.0)).collect();
+            self.entries.values().filter_map(|entry| Some(entry.file.as_ref()?.blob)).collect();
         for (id, blob) in &mut self.blobs {
             if !shown.contains(id) && blob.orphan.is_none() {
                 blob.orphan = Some(now);
@@ -191,7 +192,7 @@ impl Tables {
 
     /// Returns the entries that show a blob.
     fn shown_by(&self, blob: BlobId) -> impl Iterator<Item = EntryId> {
-        let shows = move |file: &Option<(BlobId, _)>| file.as_ref().is_some_and(|(of, _)| *of == blob);
+        let shows = move |file: &Option<FileRow>| file.as_ref().is_some_and(|file| file.blob == blob);
         self.entries.iter().filter(move |(_, entry)| shows(&entry.file)).map(|(id, _)| *id)
     }
 

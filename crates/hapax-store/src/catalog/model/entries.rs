@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use hapax_proto::name::{EntryName, EntryPath};
 
-use super::tables::{EntryRow, Tables};
-use crate::catalog::{Answer, BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Refusal, SpaceId};
+use super::tables::{EntryRow, FileRow, Tables};
+use crate::catalog::{Answer, Entry, EntryId, EntryKind, Expect, Outcome, Refusal, SpaceId};
 use crate::clock::{Moment, Timestamp};
 
 impl Tables {
@@ -76,7 +76,7 @@ impl Tables {
         &mut self,
         folder: EntryId,
         name: &EntryName,
-        file: Option<(BlobId, Meta)>,
+        file: Option<FileRow>,
         now: Timestamp,
     ) -> EntryId {
         let row = EntryRow {
@@ -212,7 +212,7 @@ impl Tables {
         }
         let id = self.locate(space, path)?.ok_or(Refusal::NotFound)?;
         let row = self.entries.get_mut(&id).expect("just located");
-        let (_, meta) = row.file.as_mut().ok_or(Refusal::IsAFolder)?;
+        let meta = &mut row.file.as_mut().ok_or(Refusal::IsAFolder)?.meta;
         meta.mtime = mtime.or(meta.mtime);
         meta.executable = executable.unwrap_or(meta.executable);
         row.version += 1;
@@ -238,7 +238,7 @@ impl Tables {
         &mut self,
         space: SpaceId,
         path: &EntryPath,
-        file: (BlobId, Meta),
+        file: FileRow,
         now: Timestamp,
     ) -> Result<(EntryId, bool), Refusal> {
         let found = self.locate(space, path)?;
@@ -263,7 +263,9 @@ impl Tables {
         let (modified, date_weak) = self.date(id);
         let kind = match &row.file {
             None => EntryKind::Folder,
-            Some((blob, meta)) => EntryKind::File { blob: self.blob(*blob), meta: meta.clone() },
+            Some(file) => {
+                EntryKind::File { blob: self.blob(file.blob), meta: file.meta.clone(), entity: file.entity }
+            }
         };
         let name = row.place.as_ref().map(|(_, name)| name.clone());
         Entry { id, space: row.space, name, version: row.version, modified, date_weak, kind }

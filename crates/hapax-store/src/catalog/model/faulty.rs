@@ -182,6 +182,18 @@ impl Catalog for FaultyCatalog {
         self.inner.uploads(user, after, limit)
     }
 
+    fn members(&self, upload: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        self.inner.members(upload)
+    }
+
+    fn composed_of(&self, member: UploadId) -> Result<Vec<UploadId>, StoreError> {
+        self.inner.composed_of(member)
+    }
+
+    fn pending(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        self.inner.pending(after, limit)
+    }
+
     fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError> {
         self.inner.lane(upload, lane)
     }

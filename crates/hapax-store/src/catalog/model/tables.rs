@@ -100,15 +100,24 @@ pub(super) struct EntryRow {
     pub(super) weak: bool,
     /// When a name in it was lost last.
     pub(super) lost: Option<Timestamp>,
-    /// The blob and what the client said about it; a folder has none.
-    pub(super) file: Option<(BlobId, Meta)>,
+    /// What it shows; a folder shows nothing.
+    pub(super) file: Option<FileRow>,
+}
+
+/// What a file shows.
+#[derive(Debug, Clone)]
+pub(super) struct FileRow {
+    pub(super) blob: BlobId,
+    pub(super) meta: Meta,
+    /// What the entity tag is made of.
+    pub(super) entity: Fingerprint,
 }
 
 /// A blob.
 #[derive(Debug, Clone)]
 pub(super) struct BlobRow {
     pub(super) fingerprint: Fingerprint,
-    pub(super) identity: Vec<u8>,
+    pub(super) identity: Option<Vec<u8>>,
     pub(super) size: Length,
     pub(super) content: ContentId,
     /// Since when no entry points to it.
@@ -120,6 +129,8 @@ pub(super) struct BlobRow {
 pub(super) struct UploadRow {
     /// INVARIANT: `covered` and `prefix` are not kept here; a reader gets them from the extents.
     pub(super) upload: Upload,
+    /// What it is composed of while it is open.
+    pub(super) members: Vec<UploadId>,
     pub(super) ended: Option<Timestamp>,
 }
 

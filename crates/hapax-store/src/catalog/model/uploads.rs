@@ -7,7 +7,8 @@ use hapax_proto::upload::State;
 use super::objects::{Fate, is_in_first};
 use super::tables::{Content, Tables, UploadRow, overlap};
 use crate::catalog::{
-    Answer, ContentId, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store, Upload, UploadId, UserId,
+    Answer, COMPOSED_KEPT, ContentId, Counted, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store,
+    Upload, UploadId, UserId,
 };
 use crate::clock::Timestamp;
 
@@ -44,10 +45,12 @@ impl Tables {
         if self.uploads.contains_key(&new.id) {
             return Err(Refusal::Exists);
         }
-        let open = own.by_ref().filter(|upload| upload.state == State::Open).count();
+        let is_one = |upload: &&Upload| upload.state == State::Open && upload.counted != Counted::InFile;
+        let open = own.by_ref().filter(is_one).count();
         if open >= new.uploads_max as usize {
             return Err(Refusal::TooManyUploads);
         }
+        self.check_members(new)?;
         let was = self.filled(new.space);
         let content = self.add_content(Content::default());
         let upload = Upload {
@@ -61,6 +64,7 @@ impl Tables {
             precondition: new.precondition.clone(),
             digests: new.digests.clone(),
             notes: new.notes.clone(),
+            counted: if new.members.is_empty() { Counted::Here } else { Counted::InMembers },
             state: State::Open,
             generation: 0,
             content,
@@ -72,9 +76,37 @@ impl Tables {
             expires: new.expires,
             done: None,
         };
-        self.uploads.insert(new.id, UploadRow { upload, ended: None });
+        self.uploads.insert(new.id, UploadRow { upload, members: new.members.clone(), ended: None });
         self.check_quota(new.space, was)?;
         Ok(Outcome::Upload { id: new.id, created: true })
+    }
+
+    /// Members are open uploads of the same user that have none themselves.
+    fn check_members(&self, new: &NewUpload) -> Result<(), Refusal> {
+        let fits = |upload: &Upload| {
+            upload.user == new.user && upload.state == State::Open && upload.counted != Counted::InMembers
+        };
+        let known = |id: &UploadId| self.uploads.get(id).is_some_and(|row| fits(&row.upload));
+        if new.members.iter().all(known) { Ok(()) } else { Err(Refusal::NotFound) }
+    }
+
+    /// The bytes of the members are a file's from now on.
+    pub(super) fn count_in_file(&mut self, id: UploadId, now: Timestamp) {
+        for member in self.members_of(id) {
+            let Some(row) = self.uploads.get_mut(&member) else { continue };
+            if row.upload.state == State::Open {
+                row.upload.counted = Counted::InFile;
+                row.upload.expires = row.upload.expires.min(now.after(COMPOSED_KEPT));
+            }
+        }
+    }
+
+    pub(super) fn members_of(&self, upload: UploadId) -> Vec<UploadId> {
+        self.uploads.get(&upload).map(|row| row.members.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn composed_of(&self, member: UploadId) -> Vec<UploadId> {
+        self.uploads.iter().filter(|(_, row)| row.members.contains(&member)).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn store(&mut self, store: &Store) -> Answer {
@@ -157,6 +189,7 @@ impl Tables {
         row.upload.state = state;
         row.upload.generation += 1;
         row.ended = Some(now);
+        row.members.clear();
         row.upload.content_version = 0;
         row.upload.first_root = None;
         self.lanes.retain(|(of, _), _| *of != id);

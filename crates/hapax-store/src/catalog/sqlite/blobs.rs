@@ -244,7 +244,7 @@ pub(super) fn blob_from(found: &Row<'_>, first: usize) -> rusqlite::Result<Blob>
     Ok(Blob {
         id: BlobId(found.get(first)?),
         fingerprint: Fingerprint(row::get_bytes(found, first + 1)?),
-        identity: found.get(first + 2)?,
+        identity: row::get_identity(found, first + 2)?,
         size: row::get_length(found, first + 3)?,
         content: ContentId(found.get(first + 4)?),
     })
@@ -272,12 +272,12 @@ pub(super) fn in_space(
 pub(super) fn insert(
     db: &Connection,
     fingerprint: &Fingerprint,
-    identity: &[u8],
+    identity: Option<&[u8]>,
     size: Length,
     content: ContentId,
 ) -> rusqlite::Result<BlobId> {
     db.prepare_cached("INSERT INTO blobs (fingerprint, identity, size, content) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![&fingerprint.0[..], identity, row::length(size), content.0])?;
+        .execute(params![&fingerprint.0[..], row::identity(identity), row::length(size), content.0])?;
     Ok(BlobId(db.last_insert_rowid()))
 }
 

@@ -3,6 +3,7 @@
 
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::Length;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
@@ -10,6 +11,7 @@ use super::super::{
 };
 use super::{Applied, Stop, blobs, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
+use crate::key::Fingerprint;
 
 /// An entry's own columns; `Entry` adds what its ancestors say.
 struct Node {
@@ -148,12 +150,18 @@ fn entry_from(db: &Connection, space: SpaceId, node: &Node, dated: Dated) -> rus
 
 fn file_of(db: &Connection, entry: i64) -> rusqlite::Result<EntryKind> {
     db.prepare_cached(&format!(
-        "SELECT {}, e.mtime, e.executable, e.media_type FROM entries e JOIN blobs b ON b.id = e.blob WHERE e.id = ?1",
+        "SELECT {}, e.mtime, e.executable, e.media_type, e.entity FROM entries e JOIN blobs b ON b.id = e.blob WHERE e.id = ?1",
         blobs::BLOB_COLUMNS
     ))?
     .query_row([entry], |found| {
+        let blob = blobs::blob_from(found, 0)?;
+        let entity = match found.get_ref(8)? {
+            ValueRef::Null => blob.fingerprint,
+            _ => Fingerprint(row::get_bytes(found, 8)?),
+        };
         Ok(EntryKind::File {
-            blob: blobs::blob_from(found, 0)?,
+            blob,
+            entity,
             meta: Meta { mtime: found.get(5)?, executable: found.get(6)?, media_type: found.get(7)? },
         })
     })
@@ -445,6 +453,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         let node = add(db, publish.space, &folder, name, Some(settled.blob), &publish.meta, publish.now)?;
         (node.id, node.version)
     };
+    set_entity(db, entry, publish)?;
     let replaced = target.is_some();
     if let Source::Upload { id, .. } = &publish.source {
         uploads::finish(db, *id, publish, version, replaced)?;
@@ -457,6 +466,14 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
         blob: settled.blob,
         known: settled.known,
     })
+}
+
+/// Keeps what the entity tag of a file is made of, if that will not be the fingerprint of its blob for ever.
+fn set_entity(db: &Connection, entry: i64, publish: &Publish) -> rusqlite::Result<()> {
+    let entity = publish.identity.is_none().then_some(&publish.fingerprint.0[..]);
+    db.prepare_cached("UPDATE entries SET entity = ?2 WHERE id = ?1 AND entity IS NOT ?2")?
+        .execute(params![entry, entity])?;
+    Ok(())
 }
 
 fn replace(
@@ -528,7 +545,8 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
             Ok(Settled { blob: held.id, known: true })
         }
         (None, Some(content)) => {
-            let blob = blobs::insert(db, &publish.fingerprint, &publish.identity, publish.size, content)?;
+            let blob =
+                blobs::insert(db, &publish.fingerprint, publish.identity.as_deref(), publish.size, content)?;
             Ok(Settled { blob, known: false })
         }
         (None, None) => Err(Refusal::NotLive.into()),

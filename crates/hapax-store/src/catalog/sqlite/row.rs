@@ -8,7 +8,7 @@ use hapax_proto::upload::State;
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
-use crate::catalog::LaneId;
+use crate::catalog::{Counted, LaneId};
 use crate::clock::Timestamp;
 
 pub(super) fn corrupt(column: usize, why: &'static str) -> Error {
@@ -99,6 +99,32 @@ pub(super) fn get_state(row: &Row<'_>, column: usize) -> rusqlite::Result<State>
         4 => State::Poisoned,
         _ => return Err(corrupt(column, "an unknown state")),
     })
+}
+
+pub(super) fn counted(counted: Counted) -> i64 {
+    match counted {
+        Counted::Here => 0,
+        Counted::InMembers => 1,
+        Counted::InFile => 2,
+    }
+}
+
+pub(super) fn get_counted(row: &Row<'_>, column: usize) -> rusqlite::Result<Counted> {
+    Ok(match row.get::<_, i64>(column)? {
+        0 => Counted::Here,
+        1 => Counted::InMembers,
+        2 => Counted::InFile,
+        _ => return Err(corrupt(column, "an unknown way to be counted")),
+    })
+}
+
+/// A sealed identity as SQLite holds it: empty while it is pending.
+pub(super) fn identity(sealed: Option<&[u8]>) -> &[u8] {
+    sealed.unwrap_or_default()
+}
+
+pub(super) fn get_identity(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u8>>> {
+    row.get(column).map(|sealed: Vec<u8>| Some(sealed).filter(|sealed| !sealed.is_empty()))
 }
 
 pub(super) fn lane(lane: LaneId) -> i64 {

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// One step per version, oldest first.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// Notes on the columns: times are milliseconds since the epoch; ids of uploads, objects and tokens' hashes are raw bytes.
 ///
@@ -99,6 +99,22 @@ CREATE TABLE digests (
 ) WITHOUT ROWID;
 ";
 
+/// Uploads that are composed of others, and blobs whose identity is pending: their `identity` is empty.
+///
+/// - `entries.entity`: what the entity tag is made of, if not the blob's fingerprint.
+/// - `uploads.counted`: 0 by itself, 1 in its members, 2 in a file.
+const VERSION_4: &str = "
+ALTER TABLE entries ADD COLUMN entity BLOB;
+ALTER TABLE uploads ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE members (
+    upload BLOB NOT NULL REFERENCES uploads, position INTEGER NOT NULL, member BLOB NOT NULL,
+    PRIMARY KEY (upload, position)
+) WITHOUT ROWID;
+CREATE INDEX members_member ON members (member);
+CREATE INDEX blobs_pending ON blobs (id) WHERE identity = x'';
+CREATE INDEX uploads_pending ON uploads (done_fingerprint) WHERE done_identity = x'';
+";
+
 /// Brings a database to the newest schema. A database newer than this program is left alone.
 ///
 /// # Errors
@@ -135,8 +151,8 @@ mod tests {
         db.execute_batch(
             "INSERT INTO contents VALUES (1, 0, 0, 0); INSERT INTO inline VALUES (1, x'07');
              INSERT INTO blobs VALUES (1, zeroblob(32), x'08', 1, 1, NULL);
-             INSERT INTO entries VALUES (1, 1, NULL, '', 1, 0, 0, NULL, NULL, NULL, 0, NULL),
-                                        (2, 1, 1, 'a', 1, 0, 0, NULL, 1, NULL, 0, NULL);",
+             INSERT INTO entries (id, space, parent, name, version, modified, weak, blob, executable)
+                 VALUES (1, 1, NULL, '', 1, 0, 0, NULL, 0), (2, 1, 1, 'a', 1, 0, 0, 1, 0);",
         )
         .unwrap();
         db
@@ -159,6 +175,9 @@ mod tests {
                 .unwrap();
             assert_eq!(file, ("a".to_owned(), vec![7]), "from {version}");
             db.execute("INSERT INTO digests VALUES (1, 'md5', x'09')", []).unwrap();
+            let entity: Option<Vec<u8>> =
+                db.query_row("SELECT entity FROM entries WHERE id = 2", [], |row| row.get(0)).unwrap();
+            assert_eq!(entity, None, "from {version}");
         }
     }
 }

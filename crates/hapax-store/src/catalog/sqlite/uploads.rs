@@ -7,8 +7,8 @@ use hapax_proto::upload::State;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
-    Completion, ContentId, Intent, Lane, LaneId, Meta, NewUpload, OpenPart, Outcome, Publish, Refusal,
-    SpaceId, Store, Upload, UploadId, UserId,
+    COMPOSED_KEPT, Completion, ContentId, Counted, Intent, Lane, LaneId, Meta, NewUpload, OpenPart, Outcome,
+    Publish, Refusal, SpaceId, Store, Upload, UploadId, UserId,
 };
 use super::blobs::Fate;
 use super::{Applied, Stop, blobs, row, spaces};
@@ -21,7 +21,7 @@ const RESERVE_STEP: u64 = 64 << 20;
 const COLUMNS: &str = "u.id, u.user, u.key, u.space, u.path, u.size, u.mtime, u.executable, u.media_type, \
      u.precondition, u.digests, u.state, u.generation, u.content, c.version, c.covered, u.first_root, u.created, \
      u.expires, u.done_version, u.done_replaced, u.done_fingerprint, u.done_identity, c.prefix, \
-     u.notes";
+     u.notes, u.counted";
 const TABLES: &str = "uploads u LEFT JOIN contents c ON c.id = u.content";
 
 fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
@@ -32,7 +32,7 @@ fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
             version: row::get_u64(found, 19)?,
             replaced: found.get(20)?,
             fingerprint: Fingerprint(row::get_bytes(found, 21)?),
-            identity: found.get(22)?,
+            identity: row::get_identity(found, 22)?,
         }),
     };
     Ok(Upload {
@@ -46,6 +46,7 @@ fn upload_from(found: &Row<'_>) -> rusqlite::Result<Upload> {
         precondition: found.get(9)?,
         digests: found.get(10)?,
         notes: found.get(24)?,
+        counted: row::get_counted(found, 25)?,
         state: row::get_state(found, 11)?,
         generation: row::get_u32(found, 12)?,
         // An ended upload has given its content away; no content has the number 0.
@@ -143,19 +144,23 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         return Err(Refusal::Exists.into());
     }
     let open: u32 = db
-        .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0")?
-        .query_row([new.user.0], |found| row::get_u32(found, 0))?;
+        .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0 AND counted <> ?2")?
+        .query_row(params![new.user.0, row::counted(Counted::InFile)], |found| row::get_u32(found, 0))?;
     if open >= new.uploads_max {
         return Err(Refusal::TooManyUploads.into());
     }
-    let reserved = new.size.unwrap_or_default();
+    check_members(db, new)?;
+    let (counted, reserved) = match new.members.as_slice() {
+        [] => (Counted::Here, new.size.unwrap_or_default()),
+        _ => (Counted::InMembers, Length::ZERO),
+    };
     spaces::add_reserved(db, new.space, row::length(reserved))?;
     spaces::check_quota(db, new.space, was)?;
     let content = blobs::new_content(db)?;
     db.prepare_cached(
         "INSERT INTO uploads (id, user, key, space, path, size, mtime, executable, media_type, precondition, digests,
-             state, generation, content, reserved, created, expires, notes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?16)",
+             state, generation, content, reserved, created, expires, notes, counted)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?16, ?17)",
     )?
     .execute(params![
         &new.id.0[..],
@@ -174,8 +179,38 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         row::time(new.now),
         row::time(new.expires),
         new.notes,
+        row::counted(counted),
     ])?;
+    for (position, member) in (0_i64..).zip(&new.members) {
+        db.prepare_cached("INSERT INTO members (upload, position, member) VALUES (?1, ?2, ?3)")?
+            .execute(params![&new.id.0[..], position, &member.0[..]])?;
+    }
     Ok(Outcome::Upload { id: new.id, created: true })
+}
+
+/// Refuses members that are not open uploads of the same user, or are composed themselves.
+fn check_members(db: &Connection, new: &NewUpload) -> Result<(), Stop> {
+    let mut known = db.prepare_cached(
+        "SELECT 1 FROM uploads WHERE id = ?1 AND user = ?2 AND state = 0 AND counted <> ?3",
+    )?;
+    for member in &new.members {
+        if !known.exists(params![&member.0[..], new.user.0, row::counted(Counted::InMembers)])? {
+            return Err(Refusal::NotFound.into());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn members(db: &Connection, upload: UploadId) -> rusqlite::Result<Vec<UploadId>> {
+    db.prepare_cached("SELECT member FROM members WHERE upload = ?1 ORDER BY position")?
+        .query_map([&upload.0[..]], |found| row::get_bytes(found, 0).map(UploadId))?
+        .collect()
+}
+
+pub(super) fn composed_of(db: &Connection, member: UploadId) -> rusqlite::Result<Vec<UploadId>> {
+    db.prepare_cached("SELECT DISTINCT upload FROM members WHERE member = ?1 ORDER BY upload")?
+        .query_map([&member.0[..]], |found| row::get_bytes(found, 0).map(UploadId))?
+        .collect()
 }
 
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
@@ -260,12 +295,15 @@ fn save_lane(db: &Connection, store: &Store) -> rusqlite::Result<()> {
 fn reserve(db: &Connection, id: UploadId) -> Result<(), Stop> {
     let (space, old, wanted): (SpaceId, i64, i64) = db
         .prepare_cached(&format!(
-            "SELECT u.space, u.reserved, u.size, c.covered FROM {TABLES} WHERE u.id = ?1"
+            "SELECT u.space, u.reserved, u.size, c.covered, u.counted FROM {TABLES} WHERE u.id = ?1"
         ))?
         .query_row([&id.0[..]], |found| {
             let covered = row::get_length(found, 3)?;
             let stepped = row::int(covered.get().div_ceil(RESERVE_STEP).saturating_mul(RESERVE_STEP));
-            let wanted = found.get::<_, Option<i64>>(2)?.unwrap_or(stepped);
+            let wanted = match row::get_counted(found, 4)? {
+                Counted::Here => found.get::<_, Option<i64>>(2)?.unwrap_or(stepped),
+                Counted::InMembers | Counted::InFile => 0,
+            };
             Ok((SpaceId(found.get(0)?), found.get(1)?, wanted))
         })?;
     if wanted == old {
@@ -327,6 +365,7 @@ pub(super) fn finish(
     version: u64,
     replaced: bool,
 ) -> rusqlite::Result<()> {
+    count_in_file(db, id, publish.now.steady)?;
     close(db, id, State::Done, publish.now.steady)?;
     db.prepare_cached(
         "UPDATE uploads SET size = ?2, done_version = ?3, done_replaced = ?4, done_fingerprint = ?5, done_identity = ?6,
@@ -339,21 +378,43 @@ pub(super) fn finish(
         row::int(version),
         replaced,
         &publish.fingerprint.0[..],
-        publish.identity,
+        row::identity(publish.identity.as_deref()),
         publish.path.to_string()
     ])?;
     Ok(())
 }
 
-/// What every end has in common: the lanes go, the reservation is released, the generation is raised.
-fn close(db: &Connection, id: UploadId, state: State, now: Timestamp) -> rusqlite::Result<()> {
+/// The bytes of the members are counted in the file from now on, and the members may go soon.
+fn count_in_file(db: &Connection, id: UploadId, now: Timestamp) -> rusqlite::Result<()> {
+    for member in members(db, id)? {
+        let Some(member) = find(db, member)?.filter(|member| member.state == State::Open) else { continue };
+        release_reservation(db, member.id)?;
+        db.prepare_cached("UPDATE uploads SET counted = ?2, expires = min(expires, ?3) WHERE id = ?1")?
+            .execute(params![
+                &member.id.0[..],
+                row::counted(Counted::InFile),
+                row::time(now.after(COMPOSED_KEPT))
+            ])?;
+    }
+    Ok(())
+}
+
+fn release_reservation(db: &Connection, id: UploadId) -> rusqlite::Result<()> {
     let (space, reserved): (i64, i64) = db
         .prepare_cached("SELECT space, reserved FROM uploads WHERE id = ?1")?
         .query_row([&id.0[..]], |found| Ok((found.get(0)?, found.get(1)?)))?;
     spaces::add_reserved(db, SpaceId(space), -reserved)?;
+    db.prepare_cached("UPDATE uploads SET reserved = 0 WHERE id = ?1")?.execute([&id.0[..]])?;
+    Ok(())
+}
+
+/// What every end has in common: the lanes and members go, the reservation is released, the generation is raised.
+fn close(db: &Connection, id: UploadId, state: State, now: Timestamp) -> rusqlite::Result<()> {
+    release_reservation(db, id)?;
     db.prepare_cached("DELETE FROM lanes WHERE upload = ?1")?.execute([&id.0[..]])?;
+    db.prepare_cached("DELETE FROM members WHERE upload = ?1")?.execute([&id.0[..]])?;
     db.prepare_cached(
-        "UPDATE uploads SET state = ?2, ended = ?3, generation = generation + 1, reserved = 0, content = NULL,
+        "UPDATE uploads SET state = ?2, ended = ?3, generation = generation + 1, content = NULL,
              first_root = NULL WHERE id = ?1",
     )?
     .execute(params![&id.0[..], row::state(state), row::time(now)])?;

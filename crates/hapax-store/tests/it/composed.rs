@@ -1,0 +1,194 @@
+//! Files composed of other uploads: not a byte is written for them, they are there at once, and what they are is
+//! found out later, across restarts.
+
+use std::cell::Cell;
+
+use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash};
+use hapax_proto::name::EntryPath;
+use hapax_proto::span::Length;
+use hapax_proto::tree::PART;
+use hapax_proto::upload::State;
+use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Refusal, Upload, UploadId};
+use hapax_store::compose::Members;
+use hapax_store::error::StoreError;
+use hapax_store::identify::Go;
+use hapax_store::upload::{CreateUpload, Ending};
+use proptest::prelude::*;
+
+use crate::world::{World, noise};
+
+/// Composes a file of pieces, whose identity is pending then.
+pub(crate) fn compose(world: &World, path: &str, pieces: &[&[u8]]) {
+    let members = pieces.iter().map(|piece| member(world, piece)).collect();
+    publish(world, &whole(world, path, members, Digests::default())).unwrap();
+}
+
+/// Makes a member that has all its bytes.
+fn member(world: &World, bytes: &[u8]) -> UploadId {
+    let upload = world.create("/member", bytes.len() as u64);
+    for (number, part) in (0..).zip(bytes.chunks(usize::try_from(PART.get()).unwrap())) {
+        world.send(&upload, number, 0, part, Ending::Complete);
+    }
+    upload.id
+}
+
+fn whole(world: &World, path: &str, members: Vec<UploadId>, declared: Digests) -> Upload {
+    let new = CreateUpload {
+        user: world.user,
+        key: None,
+        space: world.space,
+        path: EntryPath::parse(path).unwrap(),
+        size: None,
+        meta: Meta::default(),
+        precondition: None,
+        declared,
+        notes: None,
+        members,
+    };
+    world.store.create_upload(new).unwrap().0
+}
+
+fn publish(world: &World, upload: &Upload) -> Result<(), StoreError> {
+    let Members::Complete { size } = world.store.look_at_members(upload)? else {
+        return Err(Refusal::Incomplete.into());
+    };
+    let upload = world.store.compose(upload)?;
+    world.store.finish_composed(&upload, size, Expect::Anything).map(drop)
+}
+
+fn file(world: &World, path: &str) -> (Blob, String) {
+    let entry = world.store.entry(world.space, &EntryPath::parse(path).unwrap()).unwrap();
+    let Some(Entry { kind: EntryKind::File { blob, entity, .. }, .. }) = entry else { panic!("no file") };
+    (blob, world.store.entity_tag(&entity))
+}
+
+fn on() -> Go {
+    Go::On
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+
+    #[test]
+    fn any_members_make_the_file_of_all_their_bytes(
+        lengths in proptest::collection::vec(
+            prop_oneof![0..70_000usize, 0..(20usize << 20), Just(16 << 20), Just(32 << 20)], 0..5),
+        again in any::<proptest::sample::Index>(),
+    ) {
+        let world = World::new();
+        let pieces: Vec<_> = (1..).zip(&lengths).map(|(seed, length)| noise(*length, seed)).collect();
+        let mut members: Vec<_> = pieces.iter().map(|piece| member(&world, piece)).collect();
+        let mut bytes = pieces.concat();
+        if !members.is_empty() {
+            let twice = again.index(members.len());
+            members.push(members[twice]);
+            bytes.extend_from_slice(&pieces[twice]);
+        }
+        let before = world.store.catalog().stats().unwrap();
+        if members.is_empty() {
+            members.push(member(&world, b""));
+        }
+        let upload = whole(&world, "/whole", members, Digests::default());
+        publish(&world, &upload).unwrap();
+        let after = world.store.catalog().stats().unwrap();
+        prop_assert_eq!((before.objects, before.stored), (after.objects, after.stored), "no byte is written");
+        prop_assert!(world.get("/whole").unwrap() == bytes);
+        let (blob, tag) = file(&world, "/whole");
+        prop_assert_eq!(world.store.known_identity(&blob).unwrap().is_none(), !bytes.is_empty());
+
+        world.store.identify_pending(&on).unwrap();
+        let (blob, tag_after) = file(&world, "/whole");
+        prop_assert_eq!(world.store.identity(&blob).unwrap().blake3, FileHash::of(&bytes));
+        prop_assert_eq!(tag, tag_after);
+        if blob.size > PART {
+            let values = world.store.part_values(blob.content).unwrap();
+            prop_assert_eq!(values.len() as u64, hapax_proto::tree::part_count(blob.size));
+        }
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_restart_goes_on_behind_the_parts_that_are_known() {
+    let world = World::new();
+    let bytes = [noise(5, 1), noise(35 << 20, 2), noise(16 << 20, 3)].concat();
+    let members = vec![member(&world, &bytes[..5]), member(&world, &bytes[5..5 + (35 << 20)])];
+    let members = [members, vec![member(&world, &bytes[5 + (35 << 20)..])]].concat();
+    let upload = whole(&world, "/whole", members, Digests::default());
+    publish(&world, &upload).unwrap();
+    let asked = Cell::new(0);
+    let twice = || {
+        asked.set(asked.get() + 1);
+        if asked.get() > 2 { Go::Stop } else { Go::On }
+    };
+    assert_eq!(world.store.identify_pending(&twice).unwrap(), 0);
+    let (blob, _) = file(&world, "/whole");
+    assert_eq!(world.store.part_values(blob.content).unwrap().len(), 2, "what was computed is kept");
+    assert!(matches!(world.store.identity(&blob), Err(StoreError::Pending)));
+    let world = world.restart();
+    assert_eq!(world.store.identify_pending(&on).unwrap(), 1);
+    assert_eq!(world.store.identity(&file(&world, "/whole").0).unwrap().blake3, FileHash::of(&bytes));
+    assert_eq!(world.store.identify_pending(&on).unwrap(), 0);
+    world.assert_sound();
+}
+
+#[test]
+fn content_that_is_held_already_is_linked_when_it_is_known() {
+    let world = World::new();
+    let bytes = noise(20 << 20, 1);
+    world.put("/held", &bytes);
+    let upload = whole(&world, "/whole", vec![member(&world, &bytes)], Digests::default());
+    publish(&world, &upload).unwrap();
+    let tag = file(&world, "/whole").1;
+    assert_eq!(world.store.identify_pending(&on).unwrap(), 1);
+    let (blob, tag_after) = file(&world, "/whole");
+    assert_eq!(blob.id, file(&world, "/held").0.id);
+    assert_eq!(tag, tag_after, "readers go on where they are");
+    assert!(world.get("/whole").unwrap() == bytes);
+    world.assert_sound();
+}
+
+#[test]
+fn a_declared_digest_is_compared_before_anything_is_visible() {
+    let world = World::new();
+    let bytes = noise(100_000, 1);
+    let declared = |bytes: &[u8]| [Digest::from(FileHash::of(bytes))].into_iter().collect::<Digests>();
+    let members = vec![member(&world, &bytes[..7]), member(&world, &bytes[7..])];
+    let wrong = whole(&world, "/wrong", members.clone(), declared(b"another"));
+    assert!(matches!(publish(&world, &wrong), Err(StoreError::Mismatch { .. })));
+    assert!(world.store.entry(world.space, &EntryPath::parse("/wrong").unwrap()).unwrap().is_none());
+    let right = whole(&world, "/right", members, declared(&bytes));
+    publish(&world, &right).unwrap();
+    let known = world.store.known_digests(&file(&world, "/right").0).unwrap();
+    assert_eq!(known.get(Algorithm::Blake3), Some(Digest::from(FileHash::of(&bytes))));
+}
+
+#[test]
+fn members_that_are_unfinished_or_gone_make_no_file() {
+    let world = World::new();
+    let unfinished = world.create("/member", 10);
+    world.send(&unfinished, 0, 0, b"12345", Ending::Complete);
+    let upload = whole(&world, "/whole", vec![unfinished.id], Digests::default());
+    assert_eq!(world.store.look_at_members(&upload).unwrap(), Members::Unfinished);
+    world.send(&unfinished, 0, 5, b"67890", Ending::Complete);
+    let size = Length::new(10);
+    assert_eq!(world.store.look_at_members(&upload).unwrap(), Members::Complete { size });
+    world.store.end_upload(unfinished.id, State::Cancelled).unwrap();
+    let gone = world.store.look_at_members(&upload);
+    assert!(matches!(gone, Err(StoreError::Refused(Refusal::NotFound))));
+    world.assert_sound();
+}
+
+#[test]
+fn a_composed_file_outlives_its_members_and_frees_their_room_with_itself() {
+    let world = World::new();
+    let bytes = noise(3 << 20, 1);
+    let part = member(&world, &bytes);
+    let upload = whole(&world, "/whole", vec![part, part], Digests::default());
+    publish(&world, &upload).unwrap();
+    world.store.end_upload(part, State::Cancelled).unwrap();
+    world.store.sweep(hapax_store::sweep::Keep::Nothing).unwrap();
+    assert!(world.get("/whole").unwrap() == [bytes.as_slice(), &bytes].concat());
+    world.store.identify_pending(&on).unwrap();
+    world.assert_sound();
+}
