@@ -219,16 +219,14 @@ async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
 pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
-    if upload.state == State::Done {
-        // Whoever did not read in the answer to its creation that nothing is missing learns it here, before its bytes.
-        let offset = upload.size.unwrap_or_default().get();
-        return Err(Refusal::from(Kind::AlreadyComplete).field(UPLOAD_OFFSET, offset.into()));
-    }
     if call.parts.headers.get(CONTENT_TYPE).is_none_or(|media| media != MEDIA_TYPE) {
         let accepted = HeaderValue::from_static(MEDIA_TYPE);
         return Err(Refusal::from(Kind::MediaType).field(ACCEPT_PATCH, accepted));
     }
     let at = tus::parse_offset(&call.parts.headers)?;
+    if upload.state == State::Done {
+        return append_to_done(call, &upload, at).await;
+    }
     let total = tus::parse_number(&call.parts.headers, &tus::UPLOAD_LENGTH)?.map(Length::new);
     let checksum = Checksum::parse(&call.parts.headers)?;
     let append = Append { at, length: call.content_length().map(Length::new) };
@@ -237,6 +235,16 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     let fields = conclude(call, upload, offset).await?;
     drop(lane);
     Ok(respond::empty(StatusCode::NO_CONTENT, fields))
+}
+
+/// Whoever did not read in the answer to its creation that nothing is missing learns it here, before its bytes.
+/// Nothing at the end is welcome: tuspy sends that after it found by a `HEAD` that its last answer was lost.
+async fn append_to_done(call: &Call<'_>, upload: &Upload, at: Offset) -> Result<Response, Refusal> {
+    let end = upload.size.unwrap_or_default().end();
+    if at == end && call.content_length() == Some(0) {
+        return Ok(respond::empty(StatusCode::NO_CONTENT, standing(call, upload).await?.0));
+    }
+    Err(Refusal::from(Kind::AlreadyComplete).field(UPLOAD_OFFSET, end.get().into()))
 }
 
 /// `DELETE /tus/<id>`: ends the upload.
