@@ -33,6 +33,8 @@ packages() {
     command -v strace >/dev/null || missing+=(strace)
     command -v git >/dev/null || missing+=(git)
     command -v python3 >/dev/null || missing+=(python3)
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
     # Debian ships `venv` without the `ensurepip` it needs.
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     if [ "${#missing[@]}" -gt 0 ]; then
@@ -53,12 +55,27 @@ python_environment() {
     export HAPAX_TEST_PYTHON=$venv/bin/python
 }
 
+# Installs the clients that run in Node, again only when their lock file changed.
+node_clients() {
+    local folder=$PWD/target/test-clients wanted=tests/clients
+    if ! cmp -s "$wanted/package-lock.json" "$folder/installed.json"; then
+        say "installing the clients that run in Node in target/test-clients"
+        rm -rf -- "$folder"
+        mkdir -p -- "$folder"
+        cp -- "$wanted/package.json" "$wanted/package-lock.json" "$folder/"
+        (cd -- "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+        cp -- "$wanted/package-lock.json" "$folder/installed.json"
+    fi
+    export HAPAX_TEST_CLIENTS=$folder
+}
+
 if ! command -v cargo >/dev/null; then
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
 fi
 packages
 python_environment
+node_clients
 
 # The runner comes last, so that its summary is the last thing one reads.
 say "examples in the documentation"

@@ -9,7 +9,7 @@ use hapax_proto::digest::FileHash;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
-use hapax_store::catalog::{Expect, Refusal as StoreRefusal, Upload};
+use hapax_store::catalog::{Blob, Expect, Refusal as StoreRefusal, Upload};
 use hapax_store::error::StoreError;
 use hapax_store::store::Store;
 use hapax_store::upload::Published;
@@ -34,6 +34,21 @@ pub fn publish(
 ) -> Result<Published, Refusal> {
     store.close_last_part(&Upload { size: Some(size), ..upload.clone() })?;
     let upload = store.upload(upload.id)?;
+    publish_by(store, upload, &|upload, expect| store.finish_upload(upload, size, expect, declared))
+}
+
+/// Makes content that the caller may read visible as the file of an upload that has no byte of it. Blocks.
+///
+/// # Errors
+/// As [`publish`]; 503 if the content was given up meanwhile. The upload stays open.
+pub fn publish_known(store: &Arc<Store>, upload: Upload, blob: &Blob) -> Result<Published, Refusal> {
+    publish_by(store, upload, &|upload, expect| store.finish_instead(upload, expect, blob))
+}
+
+/// How an upload is finished under a path, if what must stand there does.
+type Finish<'a> = dyn Fn(&Upload, Expect) -> Result<Published, StoreError> + 'a;
+
+fn publish_by(store: &Arc<Store>, upload: Upload, finish: &Finish<'_>) -> Result<Published, Refusal> {
     match notes_of(&upload)?.conflict {
         Conflict::Replace => {
             let precondition: Option<Precondition> = upload
@@ -43,9 +58,9 @@ pub fn publish(
                 .transpose()
                 .map_err(|error| unreadable(&upload, &error))?;
             let expect = expectation(store, upload.space, &upload.path, precondition.as_ref())??;
-            store.finish_upload(&upload, size, expect, declared).map_err(|error| refused(&error))
+            finish(&upload, expect).map_err(|error| refused(&error))
         }
-        Conflict::Rename => publish_under_free_name(store, upload, size, declared),
+        Conflict::Rename => publish_under_free_name(upload, finish),
     }
 }
 
@@ -74,20 +89,15 @@ fn refused(error: &StoreError) -> Refusal {
 
 /// Tries the upload's own name, then others, until one is free in the very transaction that takes it. Where a file
 /// stands in the way of its folder, it goes to the root: the bytes are here, and a name is no reason to lose them.
-fn publish_under_free_name(
-    store: &Arc<Store>,
-    upload: Upload,
-    size: Length,
-    declared: Option<FileHash>,
-) -> Result<Published, Refusal> {
+fn publish_under_free_name(upload: Upload, finish: &Finish<'_>) -> Result<Published, Refusal> {
     for number in 0..NAMES_MAX {
         let Some(path) = free_name(&upload.path, number) else { continue };
-        match store.finish_upload(&Upload { path, ..upload.clone() }, size, Expect::Nothing, declared) {
+        match finish(&Upload { path, ..upload.clone() }, Expect::Nothing) {
             Err(StoreError::Refused(StoreRefusal::NotAFolder)) => {
                 let name = upload.path.name().cloned().ok_or(Kind::IsAFolder)?;
                 // In the root nothing stands in the way of a folder, so this goes no deeper.
                 let path = EntryPath::root().join(name).map_err(|_| Kind::BadPath)?;
-                return publish_under_free_name(store, Upload { path, ..upload }, size, declared);
+                return publish_under_free_name(Upload { path, ..upload }, finish);
             }
             Err(StoreError::Refused(
                 StoreRefusal::Unexpected | StoreRefusal::Exists | StoreRefusal::IsAFolder,

@@ -119,7 +119,8 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
         && request.total == upload.size
         && request.total.is_some()
     {
-        // The last append again: its answer was lost. Nothing it brings can change what is there.
+        // The last append again: its answer was lost, or the file was whole before it. Nothing it brings can change what
+        // is there.
         return answer_done(call, &upload, false).await;
     }
     take(call, id, request, content).await
@@ -147,6 +148,17 @@ async fn take(
     };
     let Appended { upload, offset, lane } = appended;
     if !request.complete {
+        let size = upload.size.filter(|size| size.end() == offset && !size.is_zero());
+        let upload = match size {
+            None => upload,
+            Some(size) => {
+                // Not one byte more can come, and some clients never say so: tus-js-client 4 in Node does not when it
+                // reads a file in chunks.
+                call.store(move |store| Ok(publish(store, &upload, size, None))).await??;
+                call.upload(id).await?
+            }
+        };
+        drop(lane);
         let fields = standing(call, &upload).await?.0;
         return Ok(respond::empty(StatusCode::NO_CONTENT, with_completeness(call, fields, false)));
     }

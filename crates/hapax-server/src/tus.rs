@@ -10,7 +10,7 @@ use hapax_proto::dialect::tus::{
     UPLOAD_OFFSET,
 };
 use hapax_proto::dialect::{Conflict, Notes};
-use hapax_proto::digest::{Algorithm, Digest, Digests};
+use hapax_proto::digest::{Algorithm, Digest, Digests, Identity};
 use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::app::App;
 use crate::append::{self, Appended};
 use crate::call::{Call, Place, bad_field};
-use crate::finish::publish;
+use crate::finish::{publish, publish_known};
 use crate::resource::{settled, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
@@ -75,11 +75,14 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let brings_bytes = call.parts.headers.get(CONTENT_TYPE).is_some_and(|media| media == MEDIA_TYPE);
     let checksum = Checksum::parse(&call.parts.headers)?;
     let new = described(call, length, &metadata).await?;
+    let claimed = claimed(&new);
     let (upload, _) = call.store(move |store| store.create_upload(new)).await?;
     // From here on the request is one on its upload.
     call.verb = Verb::WriteUpload;
     let url = url(call.app, upload.id);
-    let mut fields = if brings_bytes {
+    let mut fields = if let Some(fields) = link(call, &upload, claimed).await? {
+        fields
+    } else if brings_bytes {
         let append = Append { at: Offset::ZERO, length: call.content_length().map(Length::new) };
         let request = append::Request { append, total: None, checksum };
         // The upload exists whatever becomes of its bytes, and the client must learn where: it asks there and goes on.
@@ -94,6 +97,40 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     };
     fields.insert(LOCATION, url);
     Ok(respond::empty(StatusCode::CREATED, fields))
+}
+
+/// Returns the content that a client says it has: a BLAKE3 and a size.
+fn claimed(new: &CreateUpload) -> Option<Identity> {
+    let blake3 = new.declared.get(Algorithm::Blake3)?.file_hash()?;
+    Some(Identity { blake3, size: new.size? })
+}
+
+/// Finishes an upload at once if its space holds the content already: an instant upload. Else it says nothing, and
+/// the upload is one like any other; content that others have is like content nobody has.
+///
+/// A digest that is declared besides and is not known here can only be compared with bytes, so these are awaited.
+async fn link(
+    call: &Call<'_>,
+    upload: &Upload,
+    claimed: Option<Identity>,
+) -> Result<Option<HeaderMap>, Refusal> {
+    let Some(claimed) = claimed else { return Ok(None) };
+    let (id, named) = (upload.id, upload.clone());
+    let linked = call.store(move |store| {
+        let Some(blob) = store.catalog().blob_in_space(named.space, &store.fingerprint(&claimed))? else {
+            return Ok(false);
+        };
+        let known = store.known_digests(&blob)?;
+        if store.declared(&named)?.iter().any(|digest| known.get(digest.algorithm()) != Some(digest)) {
+            return Ok(false);
+        }
+        // Given up meanwhile, or too many names are taken: bytes or another try will tell.
+        Ok(publish_known(store, named, &blob).is_ok())
+    });
+    if !linked.await? {
+        return Ok(None);
+    }
+    Ok(Some(standing(call, &call.upload(id).await?).await?.0))
 }
 
 /// Finds out where an upload goes, from what the client says about the file.
@@ -181,13 +218,16 @@ async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
 
 /// `PATCH /tus/<id>`: bytes behind what is there.
 pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
-    call.upload(id).await?;
+    let upload = call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
     if call.parts.headers.get(CONTENT_TYPE).is_none_or(|media| media != MEDIA_TYPE) {
         let accepted = HeaderValue::from_static(MEDIA_TYPE);
         return Err(Refusal::from(Kind::MediaType).field(ACCEPT_PATCH, accepted));
     }
     let at = tus::parse_offset(&call.parts.headers)?;
+    if upload.state == State::Done {
+        return append_to_done(call, &upload, at).await;
+    }
     let total = tus::parse_number(&call.parts.headers, &tus::UPLOAD_LENGTH)?.map(Length::new);
     let checksum = Checksum::parse(&call.parts.headers)?;
     let append = Append { at, length: call.content_length().map(Length::new) };
@@ -196,6 +236,16 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     let fields = conclude(call, upload, offset).await?;
     drop(lane);
     Ok(respond::empty(StatusCode::NO_CONTENT, fields))
+}
+
+/// Whoever did not read in the answer to its creation that nothing is missing learns it here, before its bytes.
+/// Nothing at the end is welcome: tuspy sends that after it found by a `HEAD` that its last answer was lost.
+async fn append_to_done(call: &Call<'_>, upload: &Upload, at: Offset) -> Result<Response, Refusal> {
+    let end = upload.size.unwrap_or_default().end();
+    if at == end && call.content_length() == Some(0) {
+        return Ok(respond::empty(StatusCode::NO_CONTENT, standing(call, upload).await?.0));
+    }
+    Err(Refusal::from(Kind::AlreadyComplete).field(UPLOAD_OFFSET, end.get().into()))
 }
 
 /// `DELETE /tus/<id>`: ends the upload.

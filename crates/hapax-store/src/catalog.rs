@@ -708,6 +708,15 @@ pub enum Source {
     Inline(Vec<u8>),
     /// In a live blob of the same fingerprint and size; else `NotLive`.
     Known(BlobId),
+    /// In such a blob, instead of in an open upload into the same space, which is done thereby. What it held is dropped.
+    Instead {
+        /// The upload.
+        id: UploadId,
+        /// Under which generation.
+        generation: u32,
+        /// The blob.
+        blob: BlobId,
+    },
 }
 
 /// What must stand at a path for a change to be made.

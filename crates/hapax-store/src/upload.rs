@@ -13,7 +13,7 @@ use hapax_proto::tree::{Frontier, OpenState, PART, PartHasher, PartNumber, PartV
 use hapax_proto::upload::{Held, State};
 
 use crate::catalog::{
-    Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Publish,
+    Blob, Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Publish,
     Refusal, Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
 };
 use crate::committer::{Pending, Placed};
@@ -653,6 +653,26 @@ impl Store {
         if !others.is_empty() {
             self.keep_digests_of(upload.space, &published.fingerprint, &others);
         }
+        Ok(published)
+    }
+
+    /// Makes a live blob that the caller may read visible as the file of an upload, instead of what that holds: an
+    /// instant upload. Copies no byte and reads none: the caller has compared what was declared.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLive`] if the blob was given up meanwhile, [`Refusal::Incomplete`] if the upload has another size,
+    /// and the other refusals of [`Publish`]: the upload stays open.
+    pub fn finish_instead(
+        &self,
+        upload: &Upload,
+        expect: Expect,
+        blob: &Blob,
+    ) -> Result<Published, StoreError> {
+        let source = Source::Instead { id: upload.id, generation: upload.generation, blob: blob.id };
+        let target =
+            Target { space: upload.space, path: upload.path.clone(), expect, meta: upload.meta.clone() };
+        let published = self.publish(target, source, self.identity(blob)?)?;
+        self.lanes.evict_all(upload.id);
         Ok(published)
     }
 

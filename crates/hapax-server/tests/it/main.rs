@@ -47,6 +47,9 @@ mod appends;
 /// tus 1.0.0.
 mod tus;
 
+/// Instant upload through tus.
+mod instant;
+
 /// Resumable uploads for HTTP.
 mod rufh;
 

@@ -42,6 +42,27 @@ impl Upload {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_whole_when_its_length_is_there_though_nobody_says_so() {
+    let server = Running::start().await;
+    let length = ("Upload-Length", "10");
+    let upload = Upload::create(server.alice(), "POST", "/files/a", &[MORE, length], b"").await;
+    upload.patch(0, &[MORE], b"01234").await.expect(204);
+    server.alice().get("/files/a").await.refused(404, "not-found");
+    let last = upload.patch(5, &[MORE], b"56789").await.expect(204);
+    assert_eq!((last.field("upload-offset"), last.field("upload-complete")), ("10", "?0"));
+    assert_eq!(server.alice().get("/files/a").await.expect(200).body, b"0123456789");
+    assert_eq!(upload.head(&[]).await.field("upload-complete"), "?1");
+    // Who does say it, after the last byte, is told that it is so.
+    let said = upload.patch(10, &[LAST], b"").await.expect(200);
+    assert_eq!(said.field("upload-complete"), "?1");
+    // Without a length there is no end before it is said.
+    let open = Upload::create(server.alice(), "POST", "/files/b", &[MORE], b"").await;
+    open.patch(0, &[MORE], b"01234").await.expect(204);
+    assert_eq!(open.head(&[]).await.field("upload-complete"), "?0");
+    server.alice().get("/files/b").await.refused(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_begins_empty_goes_on_and_ends() {
     let server = Running::start().await;
     for method in ["PUT", "POST", "PATCH"] {

@@ -74,7 +74,19 @@ async fn an_upload_in_chunks_becomes_a_file() {
     let head = upload.head().await.expect(200);
     assert_eq!((head.field("upload-offset"), head.field("upload-length")), ("300000", "300000"));
     assert_eq!(head.field("upload-metadata"), "filename ZmlsbS5ta3Y=");
-    upload.patch(300_000, &[], b"").await.refused(409, "already-complete");
+    let more = upload.patch(300_000, &[], b"x").await.refused(409, "already-complete");
+    assert_eq!(more.field("upload-offset"), "300000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_behind_the_end_is_welcome_as_tuspy_sends_it() {
+    let server = Running::start().await;
+    let upload = Upload::of(server.alice(), "a", 3).await;
+    upload.patch(0, &[], b"abc").await.expect(204);
+    let again = upload.patch(3, &[], b"").await.expect(204);
+    assert_eq!((again.field("upload-offset"), again.field("content-location")), ("3", "/files/@alice/a"));
+    upload.patch(2, &[], b"").await.refused(409, "already-complete");
+    assert_eq!(server.alice().get("/files/a").await.expect(200).body, b"abc");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,3 +19,6 @@ mod serving;
 
 /// Files of servers that are not hapax.
 mod web;
+
+/// Clients of others that resume their uploads, as they come out of their registries.
+mod clients;

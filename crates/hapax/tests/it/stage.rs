@@ -9,11 +9,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The password of the account `admin`.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// After this long, what a test waits for never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Prepares to run the program with nothing of the environment that the tests run in.
 pub(crate) fn program(folder: &Path) -> Command {
@@ -75,6 +80,15 @@ impl Server {
     /// Returns a client of this server.
     pub(crate) fn client(&self) -> Client {
         Client::of(self.address)
+    }
+}
+
+impl Server {
+    /// Kills it at once, and starts another over the same store, at another port.
+    pub(crate) fn kill_and_start(mut self) -> Self {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+        self.child.wait().unwrap();
+        Self::start_in(std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()))
     }
 }
 
@@ -249,7 +263,8 @@ impl Line {
     /// Waits until bytes wait that may not pass.
     pub(crate) fn wait_until_held(&self) {
         let state = self.gate.state.lock().unwrap();
-        drop(self.gate.changed.wait_while(state, |state| !state.held).unwrap());
+        let (state, _) = self.gate.changed.wait_timeout_while(state, PATIENCE, |state| !state.held).unwrap();
+        assert!(state.held, "nothing came that the line could hold");
     }
 
     /// Lets everything pass, and counts from nothing; returns what went up and down before.

@@ -53,6 +53,7 @@ enum Verb {
     Resize,
     EndUpload,
     Finish,
+    FinishInstead,
     PublishExtents,
     PublishInline,
     PublishKnown,
@@ -89,6 +90,7 @@ fn verbs() -> impl Strategy<Value = Verb> {
         12 => prop::sample::select(vec![V::Store, V::Fill]),
         4 => prop::sample::select(vec![V::Resize, V::Resize, V::EndUpload]),
         6 => Just(V::Finish),
+        4 => Just(V::FinishInstead),
         8 => prop::sample::select(vec![V::PublishExtents, V::PublishExtents, V::PublishInline, V::PublishKnown]),
         2 => Just(V::SettleSpare),
         3 => prop::sample::select(vec![V::KeepDigest, V::KeepValues, V::Identify, V::Identify]),
@@ -258,7 +260,12 @@ impl Author<'_> {
                 Intent::SetMeta { space, path: self.standing(1, space), mtime, executable }
             }
             Verb::CreateUpload => self.create_upload(space),
-            Verb::Store | Verb::Fill | Verb::Resize | Verb::EndUpload | Verb::Finish => self.of_upload(),
+            Verb::Store
+            | Verb::Fill
+            | Verb::Resize
+            | Verb::EndUpload
+            | Verb::Finish
+            | Verb::FinishInstead => self.of_upload(),
             Verb::PublishExtents | Verb::PublishInline | Verb::PublishKnown => self.of_blob(space),
             _ => self.housekeeping(),
         }
@@ -370,6 +377,12 @@ impl Author<'_> {
                 keep: Offset::new(CELL * u64::from(self.number(3, 5))),
                 now: self.now,
             },
+            Verb::FinishInstead => {
+                let identity = self.number(2, 5);
+                let known = self.catalog.blob_in_space(row.space, &fingerprint(identity)).unwrap();
+                let blob = known.map_or(BlobId(i64::from(self.number(4, 6))), |blob| blob.id);
+                self.publish(row.space, row.path, Source::Instead { id, generation, blob }, identity)
+            }
             Verb::Finish => {
                 let held = row.size.unwrap_or(row.covered);
                 let identity = (0..5_u8).filter(|number| cells(IDENTITIES[usize::from(*number)]) == held);

@@ -10,7 +10,7 @@ use super::objects::Fate;
 use super::tables::{BlobRow, Content, FileRow, Tables, sum};
 use crate::catalog::{
     Answer, Blob, BlobId, Completion, ContentId, EntryId, Extent, Outcome, Publish, Refusal, Source, SpaceId,
-    Stats, UploadId,
+    Stats, Upload, UploadId,
 };
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
@@ -30,7 +30,7 @@ impl Tables {
         let (entry, replaced) = self.show(publish.space, &publish.path, file, publish.now.wall)?;
         self.orphan_blobs(publish.now.steady);
         let version = self.entries[&entry].version;
-        if let Source::Upload { id, .. } = publish.source {
+        if let Source::Upload { id, .. } | Source::Instead { id, .. } = publish.source {
             let upload = &mut self.uploads.get_mut(&id).expect("just taken").upload;
             upload.size = Some(publish.size);
             upload.path = publish.path.clone();
@@ -49,6 +49,12 @@ impl Tables {
     fn settle(&mut self, publish: &Publish) -> Result<(BlobId, bool), Refusal> {
         let content = match &publish.source {
             Source::Known(blob) => return Ok((self.known(*blob, publish)?, true)),
+            Source::Instead { id, generation, blob } => {
+                let blob = self.known(*blob, publish)?;
+                self.check_upload(*id, *generation, publish)?;
+                self.end(*id, State::Done, publish.now.steady);
+                return Ok((blob, true));
+            }
             Source::Upload { id, generation, content_version } => {
                 Some(self.take_upload(*id, *generation, *content_version, publish)?)
             }
@@ -98,20 +104,27 @@ impl Tables {
         content_version: u64,
         publish: &Publish,
     ) -> Result<ContentId, Refusal> {
-        let upload = self.open_upload(id, generation)?.clone();
+        let upload = self.check_upload(id, generation, publish)?;
         if upload.content_version != content_version {
             return Err(Refusal::Superseded);
         }
-        if upload.space != publish.space {
-            return Err(Refusal::Malformed("the upload is another space's"));
-        }
-        if upload.size.is_some_and(|size| size != publish.size)
-            || !self.contents[&upload.content].is_whole(publish.size)
-        {
+        if !self.contents[&upload.content].is_whole(publish.size) {
             return Err(Refusal::Incomplete);
         }
         self.count_in_file(id, publish.now.steady);
         Ok(self.close(id, State::Done, publish.now.steady))
+    }
+
+    /// Returns an open upload into the space and of the size that is published.
+    fn check_upload(&mut self, id: UploadId, generation: u32, publish: &Publish) -> Result<Upload, Refusal> {
+        let upload = self.open_upload(id, generation)?.clone();
+        if upload.space != publish.space {
+            return Err(Refusal::Malformed("the upload is another space's"));
+        }
+        if upload.size.is_some_and(|size| size != publish.size) {
+            return Err(Refusal::Incomplete);
+        }
+        Ok(upload)
     }
 
     fn fresh(&mut self, extents: &[Extent], publish: &Publish) -> Result<ContentId, Refusal> {

@@ -7,7 +7,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
-    BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, UploadId,
+    BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, Upload,
+    UploadId,
 };
 use super::{Applied, Stop, blobs, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
@@ -455,7 +456,7 @@ pub(super) fn publish(db: &Connection, publish: &Publish) -> Applied {
     };
     set_entity(db, entry, publish)?;
     let replaced = target.is_some();
-    if let Source::Upload { id, .. } = &publish.source {
+    if let Source::Upload { id, .. } | Source::Instead { id, .. } = &publish.source {
         uploads::finish(db, *id, publish, version, replaced)?;
     }
     spaces::check_quota(db, publish.space, was)?;
@@ -505,11 +506,15 @@ fn replace(
 
 /// Finds or makes the blob; content that is held already makes the new copy a spare.
 fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
-    if let Source::Known(blob) = &publish.source {
+    if let Source::Known(blob) | Source::Instead { blob, .. } = &publish.source {
         blobs::hold(db, *blob)?;
         let held = blobs::by_fingerprint(db, &publish.fingerprint)?;
         if held.is_none_or(|held| held.id != *blob || held.size != publish.size) {
             return Err(Refusal::NotLive.into());
+        }
+        if let Source::Instead { id, generation, .. } = &publish.source {
+            let upload = check_upload(db, *id, *generation, publish)?;
+            uploads::drop_content(db, &upload)?;
         }
         return Ok(Settled { blob: *blob, known: true });
     }
@@ -531,7 +536,7 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
             blobs::set_inline(db, content, sealed)?;
             Some(content)
         }
-        Source::Inline(_) | Source::Known(_) => None,
+        Source::Inline(_) | Source::Known(_) | Source::Instead { .. } => None,
     };
     match (held, content) {
         (Some(held), _) if held.size != publish.size => {
@@ -560,17 +565,24 @@ fn take_upload(
     content_version: u64,
     publish: &Publish,
 ) -> Result<super::super::ContentId, Stop> {
-    let upload = uploads::open(db, id, generation)?;
+    let upload = check_upload(db, id, generation, publish)?;
     if upload.content_version != content_version {
         return Err(Refusal::Superseded.into());
     }
-    if upload.space != publish.space {
-        return Err(Refusal::Malformed("the upload is another space's").into());
-    }
-    if upload.size.is_some_and(|size| size != publish.size)
-        || !blobs::is_whole(db, upload.content, publish.size)?
-    {
+    if !blobs::is_whole(db, upload.content, publish.size)? {
         return Err(Refusal::Incomplete.into());
     }
     Ok(upload.content)
+}
+
+/// Returns an open upload into the space and of the size that is published.
+fn check_upload(db: &Connection, id: UploadId, generation: u32, publish: &Publish) -> Result<Upload, Stop> {
+    let upload = uploads::open(db, id, generation)?;
+    if upload.space != publish.space {
+        return Err(Refusal::Malformed("the upload is another space's").into());
+    }
+    if upload.size.is_some_and(|size| size != publish.size) {
+        return Err(Refusal::Incomplete.into());
+    }
+    Ok(upload)
 }

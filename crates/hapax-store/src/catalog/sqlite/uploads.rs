@@ -357,6 +357,12 @@ fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlit
 
 // ---------------------------------------------------------------- ending
 
+/// Drops what an upload holds, because a blob has it: the upload is to be finished in the same transaction.
+pub(super) fn drop_content(db: &Connection, upload: &Upload) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE uploads SET content = NULL WHERE id = ?1")?.execute([&upload.id.0[..]])?;
+    blobs::remove_content(db, upload.content, Fate::Doom)
+}
+
 /// Gives the content away to a blob; the answer is kept until the upload is forgotten.
 pub(super) fn finish(
     db: &Connection,
