@@ -111,6 +111,42 @@ fn what_does_not_verify_leaves_the_prefix_as_it_was() {
 }
 
 #[test]
+fn what_does_not_verify_leaves_what_lay_behind_the_prefix() {
+    let world = World::new();
+    let bytes = noise(3 * part_len(), 9);
+    let upload = create(&world, Some(bytes.len()));
+    world.send(&upload, 1, 0, &bytes[part_len()..2 * part_len()], Ending::Complete);
+    let wrong = append(&world, &upload, &noise(bytes.len(), 10), Counts::OnceVerified);
+    wrong.discard().unwrap();
+    append(&world, &upload, &bytes[..part_len()], Counts::AtOnce).finish().unwrap();
+    assert_eq!(offset(&world, &upload), 2 * part_len(), "the part is still there, and is itself");
+    append(&world, &upload, &bytes[2 * part_len()..], Counts::AtOnce).finish().unwrap();
+    finish(&world, &upload, &bytes);
+}
+
+#[test]
+fn a_long_append_that_does_not_verify_leaves_nothing_however_it_ends() {
+    for drops in [false, true] {
+        let world = World::new();
+        let upload = create(&world, None);
+        let wrong = vec![7; 18 * part_len() + 1];
+        let running = append(&world, &upload, &wrong, Counts::OnceVerified);
+        let received = || {
+            let upload = world.store.upload(upload.id).unwrap();
+            world.store.received(&upload, PartNumber::FIRST, 10).unwrap().spans
+        };
+        assert_eq!(received().len(), 1, "what is too long to be kept back lies behind a hole");
+        assert_eq!(offset(&world, &upload), 0);
+        if drops {
+            drop(running)
+        } else {
+            running.discard().unwrap()
+        }
+        assert_eq!(received(), [], "dropped: {drops}");
+    }
+}
+
+#[test]
 fn an_append_that_is_dropped_is_worth_what_was_committed() {
     let world = World::new();
     let bytes = noise(3 * part_len(), 3);
