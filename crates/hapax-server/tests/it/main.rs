@@ -8,6 +8,9 @@ mod server;
 /// A client that speaks bytes.
 mod wire;
 
+/// A client of HTTP/2 that sends pieces.
+mod h2;
+
 /// A line that breaks.
 mod link;
 
@@ -49,6 +52,9 @@ mod tus;
 
 /// Resumable uploads for HTTP.
 mod rufh;
+
+/// Digests behind the bytes.
+mod trailers;
 
 /// Folders, listings, moves.
 mod entries;

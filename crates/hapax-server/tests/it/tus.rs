@@ -296,6 +296,7 @@ async fn options_tell_what_is_spoken() {
     let options = server.nobody().ask("OPTIONS", "/tus/", &[]).await.expect(204);
     assert_eq!(options.field("tus-version"), "1.0.0");
     assert!(options.field("tus-extension").contains("creation-with-upload"));
+    assert!(options.field("tus-extension").contains("checksum-trailer"));
     assert_eq!(options.field("tus-checksum-algorithm"), "sha1,sha256,md5,crc32");
     assert!(options.field("allow").contains("POST"));
 }
