@@ -18,7 +18,7 @@ use hapax_proto::tree::PartNumber;
 use crate::catalog::{LaneId, Upload};
 use crate::error::StoreError;
 use crate::store::Store;
-use crate::upload::{Ending, PartIntake, PendingRun};
+use crate::upload::{Ending, Meets, PartIntake, PendingRun};
 
 /// Runs kept back at once. An append that is longer commits what is behind them, which counts for as little, being
 /// behind a hole; but then a crash leaves it there, and what lay there before is superseded also by wrong bytes.
@@ -141,7 +141,8 @@ impl AppendIntake {
         let number = PartNumber::holding(self.at).ok_or_else(too_long)?;
         let whole = number.span(limit).ok_or_else(too_long)?.length();
         let from = self.at.since(number.start()).expect("it lies in its part");
-        let mut part = self.store.begin_part(&self.upload, number, from, whole, None)?;
+        let part = self.store.begin_part(&self.upload, number, from, whole, None)?;
+        let mut part = part.meeting(Meets::Bytes);
         part.expect(self.expected.min(part.room()))?;
         Ok(part)
     }
