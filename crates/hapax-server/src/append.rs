@@ -6,6 +6,7 @@ use hapax_proto::dialect::rufh::UPLOAD_COMPLETE;
 use hapax_proto::dialect::tus::{Checksum, UPLOAD_OFFSET};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
+use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::{Append, AppendVerdict, Progress, State, decide_append};
 use hapax_store::append::{AppendIntake, Counts};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
@@ -64,13 +65,12 @@ pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Resu
     if lane.is_evicted() {
         return Err(Kind::Superseded.into());
     }
-    let (upload, durable) = standing(call, id).await?;
-    let progress = Progress { durable, total: upload.size.or(request.total) };
-    let room = match decide_append(&progress, &request.append) {
-        AppendVerdict::Write { room } => room.length(),
-        AppendVerdict::Mismatch { durable } => return Err(mismatch(&request.append, durable)),
-        AppendVerdict::TooLong { room } => return Err(too_long(room)),
-    };
+    let (mut upload, mut durable, mut room) = admitted(call, id, &request).await?;
+    let first = PartNumber::holding(durable).unwrap_or_default();
+    if call.app.store.lanes().end_parts_from(id, first).await {
+        // What they kept may have moved the end of the prefix.
+        (upload, durable, room) = admitted(call, id, &request).await?;
+    }
     let upload = agree_on_size(call, upload, durable, request.total).await?;
     let counts = if said.is_empty() { Counts::AtOnce } else { Counts::OnceVerified };
     let expected = request.append.length;
@@ -83,6 +83,24 @@ pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Resu
     receive(call, &mut lane, taking, expected.unwrap_or(room)).await?;
     let (upload, offset) = standing(call, id).await?;
     Ok(Appended { upload, offset, lane })
+}
+
+/// Finds out where the upload stands, and how many bytes the request may bring.
+///
+/// # Errors
+/// 409 and 413, as [`append`].
+async fn admitted(
+    call: &Call<'_>,
+    id: UploadId,
+    request: &Request,
+) -> Result<(Upload, Offset, Length), Refusal> {
+    let (upload, durable) = standing(call, id).await?;
+    let progress = Progress { durable, total: upload.size.or(request.total) };
+    match decide_append(&progress, &request.append) {
+        AppendVerdict::Write { room } => Ok((upload, durable, room.length())),
+        AppendVerdict::Mismatch { durable } => Err(mismatch(&request.append, durable)),
+        AppendVerdict::TooLong { room } => Err(too_long(room)),
+    }
 }
 
 /// Reads what the request says about its bytes.

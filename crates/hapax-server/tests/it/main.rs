@@ -56,6 +56,9 @@ mod rufh;
 /// Digests behind the bytes.
 mod trailers;
 
+/// All dialects at once, against a model.
+mod mixing;
+
 /// Folders, listings, moves.
 mod entries;
 
