@@ -10,6 +10,9 @@ pub mod tus;
 /// Resumable uploads for HTTP, the draft of the IETF.
 pub mod rufh;
 
+/// What a request says that its bytes hash to, before or behind them.
+pub mod integrity;
+
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 

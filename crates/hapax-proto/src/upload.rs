@@ -239,7 +239,7 @@ pub struct FinishFacts {
     pub state: State,
     /// The size agreed on so far.
     pub size: Option<Length>,
-    /// How many bytes are durable.
+    /// How many bytes are durable in front of the first hole.
     pub covered: Length,
 }
 

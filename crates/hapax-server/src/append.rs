@@ -1,19 +1,22 @@
 //! Bytes behind what an upload holds, from whatever dialect they come: the append lane is taken over, the offsets are
 //! compared, the body is pumped into the store, and what arrived is durable before anything is said.
 
+use hapax_proto::dialect::integrity::{Integrity, IntegrityHasher};
 use hapax_proto::dialect::rufh::UPLOAD_COMPLETE;
-use hapax_proto::dialect::tus::{Checksum, ChecksumHasher, UPLOAD_OFFSET};
+use hapax_proto::dialect::tus::{Checksum, UPLOAD_OFFSET};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
+use hapax_proto::tree::PartNumber;
 use hapax_proto::upload::{Append, AppendVerdict, Progress, State, decide_append};
 use hapax_store::append::{AppendIntake, Counts};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
 use http::HeaderValue;
+use http::header::TRAILER;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
-use crate::call::Call;
+use crate::call::{Call, bad_field};
 use crate::refuse::ended;
 use crate::respond::Refusal;
 
@@ -24,8 +27,19 @@ pub struct Request {
     pub append: Append,
     /// The size of the whole, if the request states it.
     pub total: Option<Length>,
-    /// What its bytes must hash to.
+    /// What its bytes must hash to, as tus says it.
     pub checksum: Option<Checksum>,
+    /// Whether its bytes are all of the file.
+    pub extent: Extent,
+}
+
+/// How much of the file an append brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it, so that a digest of the file is one of these bytes.
+    Whole,
+    /// A piece, as far as anybody knows.
+    Piece,
 }
 
 /// What an append came to.
@@ -42,33 +56,64 @@ pub struct Appended {
 ///
 /// # Errors
 /// 409 with the true offset if the client is out of step, 400 for another total than was agreed on, 413 for more than
-/// fits, 460 for bytes that are not what the checksum says: then the offset is what it was. 503, and 409 `superseded`,
-/// for a body that was cut or taken over: what arrived of it is durable.
+/// fits. 460 and 400 for bytes that are not what the request says of them, or a trailer that did not come: then the
+/// offset is what it was. 503, and 409 `superseded`, for a body that was cut or taken over: what arrived of it is
+/// durable, unless it was to be verified by a trailer.
 pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Result<Appended, Refusal> {
+    let said = said(call, &request)?;
     let mut lane = call.app.store.lanes().take(id, LaneId::Append).await;
     if lane.is_evicted() {
         return Err(Kind::Superseded.into());
     }
-    let (upload, durable) = standing(call, id).await?;
-    let progress = Progress { durable, total: upload.size.or(request.total) };
-    let room = match decide_append(&progress, &request.append) {
-        AppendVerdict::Write { room } => room.length(),
-        AppendVerdict::Mismatch { durable } => return Err(mismatch(&request.append, durable)),
-        AppendVerdict::TooLong { room } => return Err(too_long(room)),
-    };
+    let (mut upload, mut durable, mut room) = admitted(call, id, &request).await?;
+    let first = PartNumber::holding(durable).unwrap_or_default();
+    if call.app.store.lanes().end_parts_from(id, first).await {
+        // What they kept may have moved the end of the prefix.
+        (upload, durable, room) = admitted(call, id, &request).await?;
+    }
     let upload = agree_on_size(call, upload, durable, request.total).await?;
-    let checks = request.checksum.map(|checksum| (checksum.hasher(), checksum));
-    let counts = if checks.is_some() { Counts::OnceVerified } else { Counts::AtOnce };
+    let counts = if said.is_empty() { Counts::AtOnce } else { Counts::OnceVerified };
     let expected = request.append.length;
     let taking = call
         .store(move |store| {
             let intake = store.begin_append(&upload, durable, expected, counts)?;
-            Ok(Box::new(Taking { intake, checks }))
+            Ok(Box::new(Taking { intake, hasher: said.hasher() }))
         })
         .await?;
     receive(call, &mut lane, taking, expected.unwrap_or(room)).await?;
     let (upload, offset) = standing(call, id).await?;
     Ok(Appended { upload, offset, lane })
+}
+
+/// Finds out where the upload stands, and how many bytes the request may bring.
+///
+/// # Errors
+/// 409 and 413, as [`append`].
+async fn admitted(
+    call: &Call<'_>,
+    id: UploadId,
+    request: &Request,
+) -> Result<(Upload, Offset, Length), Refusal> {
+    let (upload, durable) = standing(call, id).await?;
+    let progress = Progress { durable, total: upload.size.or(request.total) };
+    match decide_append(&progress, &request.append) {
+        AppendVerdict::Write { room } => Ok((upload, durable, room.length())),
+        AppendVerdict::Mismatch { durable } => Err(mismatch(&request.append, durable)),
+        AppendVerdict::TooLong { room } => Err(too_long(room)),
+    }
+}
+
+/// Reads what the request says about its bytes.
+///
+/// # Errors
+/// 400 for what cannot be read, and for the announcement of a digest that cannot be compared with these bytes: to ignore
+/// it would look as if it had been verified.
+fn said(call: &Call<'_>, request: &Request) -> Result<Integrity, Refusal> {
+    let said = Integrity::parse(&call.parts.headers, request.checksum)?;
+    if said.announced.representation && request.extent == Extent::Piece {
+        return Err(bad_field(TRAILER.as_str()));
+    }
+    Ok(said)
 }
 
 /// Finds an open upload and where it stands.
@@ -122,16 +167,14 @@ fn too_long(room: Length) -> Refusal {
 /// An append on its way in, with what its bytes must hash to.
 struct Taking {
     intake: AppendIntake,
-    checks: Option<(ChecksumHasher, Checksum)>,
+    hasher: IntegrityHasher,
 }
 
 impl Sink for Taking {
     type Error = StoreError;
 
     fn push(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
-        if let Some((hasher, _)) = &mut self.checks {
-            hasher.update(chunk);
-        }
+        self.hasher.update(chunk);
         self.intake.push(chunk)
     }
 }
@@ -151,17 +194,21 @@ async fn receive(
             stop = cut => stop,
         }
     };
-    let Pumped { sink, ended, .. } = pump(&mut *call.body, taking, bounds, stop).await?;
-    let Taking { intake, checks } = *sink;
-    if ended == Ended::Complete
-        && let Some((hasher, checksum)) = checks
-        && !hasher.fits(&checksum)
-    {
-        // Received entirely and wrong. Cut short, it could not be told: then what arrived is kept.
-        call.store(move |_| intake.discard()).await?;
-        return Err(Kind::ChecksumMismatch.into());
+    let Pumped { sink, ended, trailers, .. } = pump(&mut *call.body, taking, bounds, stop).await?;
+    let Taking { intake, hasher } = *sink;
+    match ended {
+        // Received entirely and wrong.
+        Ended::Complete if let Err(problem) = hasher.verify(&trailers) => {
+            call.store(move |_| intake.discard()).await?;
+            return Err(problem.into());
+        }
+        // Nobody will ever know what these bytes were to be.
+        Ended::Cut | Ended::Idle | Ended::Stopped(_) | Ended::TooLong if hasher.waits() => {
+            call.store(move |_| intake.discard()).await?;
+        }
+        // Cut short, it cannot be told whether they are right: what arrived is kept.
+        _ => call.store(move |_| intake.finish()).await?,
     }
-    call.store(move |_| intake.finish()).await?;
     match ended {
         Ended::Complete => Ok(()),
         Ended::Stopped(Stop::Evicted) => Err(Kind::Superseded.into()),

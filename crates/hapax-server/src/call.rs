@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use hapax_proto::access::{Access, Object, Verb, decide_access};
+use hapax_proto::dialect::integrity::parse_digests;
 use hapax_proto::digest::{CONTENT_DIGEST, Digests, REPR_DIGEST};
 use hapax_proto::name::{EntryPath, UrlPath, UserName, parse_space_path};
 use hapax_proto::problem::{Kind, Problem};
@@ -164,13 +165,7 @@ impl Call<'_> {
     /// # Errors
     /// 400 for a field that cannot be read: ignoring it would look as if it had been verified.
     pub fn declared_digests(&self) -> Result<Declared, Refusal> {
-        let parse = |field: &'static str| {
-            let lines = self.parts.headers.get_all(field).iter();
-            Digests::parse_field(lines).map_err(|error| {
-                let problem = Problem::new(Kind::BadField).member("field", field);
-                Refusal::from(problem.detail(error.to_string()))
-            })
-        };
+        let parse = |field| parse_digests(&self.parts.headers, field);
         Ok(Declared { content: parse(CONTENT_DIGEST)?, representation: parse(REPR_DIGEST)? })
     }
 

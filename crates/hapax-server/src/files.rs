@@ -10,8 +10,9 @@ mod digests;
 use std::sync::Arc;
 
 use hapax_proto::byteranges::{Boundary, Multipart, Piece};
+use hapax_proto::dialect::integrity::{Announced, Trailing, check_digests};
 use hapax_proto::dialect::native::{Completed, Precondition as Guard};
-use hapax_proto::digest::{Algorithm, Digests, FileHash, Hasher, Identity, REPR_DIGEST};
+use hapax_proto::digest::{Algorithm, Digests, Hasher, Identity, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
 use hapax_proto::name::{BadPath, EntryName, EntryPath, UrlPath};
@@ -304,14 +305,16 @@ async fn replace(call: &mut Call<'_>, place: Place, expect: Expect) -> Result<Re
         }
     }
     let user = call.who()?.user;
+    let announced = Announced { checksum: false, ..Announced::parse(&call.parts.headers) };
     let receiving = call
         .store(move |store| {
-            let hasher = Hasher::new(others_than_blake3(&declared));
+            let hasher = Hasher::new(others_than_blake3(&declared, announced));
             let intake = store.begin_file(user, target, size)?;
-            Ok(Box::new(Receiving { intake, hasher, declared, blake3, space }))
+            let declared = vec![declared.content, declared.representation];
+            Ok(Box::new(Receiving { intake, hasher, declared, space }))
         })
         .await?;
-    let published = receive(call, receiving, size).await?;
+    let published = receive(call, receiving, size, announced).await?;
     Ok(completed(call, &place, &published))
 }
 
@@ -375,17 +378,20 @@ fn link_known(store: &Store, target: Target, identity: &Identity) -> Result<Opti
     blob.map(|blob| store.link(target, &blob)).transpose()
 }
 
-/// Returns the algorithms besides BLAKE3 that have to be computed, because they were declared.
-fn others_than_blake3(declared: &Declared) -> Vec<Algorithm> {
-    declared.whole().algorithms().filter(|algorithm| *algorithm != Algorithm::Blake3).collect()
+/// Returns the algorithms besides BLAKE3 that have to be computed, because they were declared, or may be.
+fn others_than_blake3(declared: &Declared, announced: Announced) -> Vec<Algorithm> {
+    let mut algorithms: Vec<_> =
+        if announced.any() { Algorithm::ALL.to_vec() } else { declared.whole().algorithms().collect() };
+    algorithms.retain(|algorithm| *algorithm != Algorithm::Blake3);
+    algorithms
 }
 
 /// A file on its way in, with what it must hash to.
 struct Receiving {
     intake: FileIntake,
     hasher: Hasher,
-    declared: Declared,
-    blake3: Option<FileHash>,
+    /// What each field says.
+    declared: Vec<Digests>,
     space: SpaceId,
 }
 
@@ -403,15 +409,20 @@ async fn receive(
     call: &mut Call<'_>,
     receiving: Box<Receiving>,
     size: Option<Length>,
+    announced: Announced,
 ) -> Result<Published, Refusal> {
     let bounds = Bounds {
         length_max: size.unwrap_or(call.app.config.caps.size),
         idle_max: call.app.config.deadlines.idle_body,
     };
     let stop = call.app.life.cut();
-    let Pumped { sink, ended, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
+    let Pumped { mut sink, ended, trailers, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
     match ended {
-        Ended::Complete => call.store(move |store| Ok(publish(store, sink))).await?,
+        Ended::Complete => {
+            let Trailing { content, representation, .. } = announced.read(&trailers)?;
+            sink.declared.extend([content, representation]);
+            call.store(move |store| Ok(publish(store, sink))).await?
+        }
         Ended::TooLong => Err(Problem::new(Kind::TooLarge).member("limit", bounds.length_max.get()).into()),
         Ended::Cut | Ended::Idle | Ended::Stopped(_) => Err(Kind::Unavailable.into()),
     }
@@ -420,15 +431,13 @@ async fn receive(
 /// Compares the digests that are not ours, publishes, and keeps what was computed on the way. Blocks.
 fn publish(store: &Store, receiving: Box<Receiving>) -> Result<Published, Refusal> {
     let computed = receiving.hasher.digests();
-    for declared in [&receiving.declared.content, &receiving.declared.representation] {
-        if let Some((theirs, ours)) = declared.disagreement(&computed) {
-            let problem = Problem::new(Kind::BodyDigestMismatch)
-                .member("expected", theirs.hex())
-                .member("actual", ours.hex());
-            return Err(problem.into());
-        }
+    // The intake computes BLAKE3 and compares one with it; the others have to be the same.
+    let blake3 = receiving.declared.iter().find_map(|field| field.get(Algorithm::Blake3));
+    let known: Digests = computed.iter().chain(blake3).collect();
+    for declared in &receiving.declared {
+        check_digests(declared, &known)?;
     }
-    let published = receiving.intake.publish(receiving.blake3)?;
+    let published = receiving.intake.publish(blake3.and_then(|digest| digest.file_hash()))?;
     store.keep_digests_of(receiving.space, &published.fingerprint, &computed);
     Ok(published)
 }

@@ -18,7 +18,7 @@ use hapax_store::upload::CreateUpload;
 use http::header::{CONTENT_LOCATION, ETAG, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::append::{self, Appended};
+use crate::append::{self, Appended, Extent};
 use crate::call::Call;
 use crate::files::{completion, described, entity_tag, location, named_place, weigh};
 use crate::finish::publish;
@@ -134,8 +134,13 @@ async fn take(
     content: Option<Length>,
 ) -> Result<Response, Refusal> {
     let at = request.offset.unwrap_or(Offset::ZERO);
-    let append =
-        append::Request { append: Append { at, length: content }, total: request.total, checksum: None };
+    let is_whole = request.complete && at == Offset::ZERO;
+    let append = append::Request {
+        append: Append { at, length: content },
+        total: request.total,
+        checksum: None,
+        extent: if is_whole { Extent::Whole } else { Extent::Piece },
+    };
     let appended = match append::append(call, id, append).await {
         Err(refusal) if refusal.problem().kind == Kind::TooLarge => {
             // A body of unknown length that turns out too long makes it unknowable what belongs to the file.

@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::app::App;
-use crate::append::{self, Appended};
+use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
 use crate::finish::{publish, publish_known};
 use crate::resource::{settled, standing};
@@ -84,7 +84,7 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
         fields
     } else if brings_bytes {
         let append = Append { at: Offset::ZERO, length: call.content_length().map(Length::new) };
-        let request = append::Request { append, total: None, checksum };
+        let request = append::Request { append, total: None, checksum, extent: Extent::Piece };
         // The upload exists whatever becomes of its bytes, and the client must learn where: it asks there and goes on.
         let appended = append::append(call, upload.id, request).await;
         let appended = appended.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
@@ -232,7 +232,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     let checksum = Checksum::parse(&call.parts.headers)?;
     let append = Append { at, length: call.content_length().map(Length::new) };
     let Appended { upload, offset, lane } =
-        append::append(call, id, append::Request { append, total, checksum }).await?;
+        append::append(call, id, append::Request { append, total, checksum, extent: Extent::Piece }).await?;
     let fields = conclude(call, upload, offset).await?;
     drop(lane);
     Ok(respond::empty(StatusCode::NO_CONTENT, fields))

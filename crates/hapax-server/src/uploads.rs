@@ -232,7 +232,12 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
 /// Decides and does what completes an upload. Blocks.
 fn finish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<Completed, Refusal> {
     let size = Length::new(complete.size);
-    let facts = FinishFacts { state: upload.state, size: upload.size, covered: upload.covered };
+    let covered = match upload.state {
+        // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
+        State::Open => store.durable_offset(upload)?.since(Offset::ZERO).unwrap_or_default(),
+        _ => Length::ZERO,
+    };
+    let facts = FinishFacts { state: upload.state, size: upload.size, covered };
     let published = match decide_finish(&facts, &Finish { size }) {
         FinishVerdict::Publish => publish(store, upload, size, complete.blake3)?,
         FinishVerdict::Replay => replay(store, upload, complete)?,

@@ -18,7 +18,11 @@ use hapax_proto::tree::PartNumber;
 use crate::catalog::{LaneId, Upload};
 use crate::error::StoreError;
 use crate::store::Store;
-use crate::upload::{Ending, PartIntake, PendingRun};
+use crate::upload::{Ending, Meets, PartIntake, PendingRun};
+
+/// Runs kept back at once. An append that is longer commits what is behind them, which counts for as little, being
+/// behind a hole; but then a crash leaves it there, and what lay there before is superseded also by wrong bytes.
+const KEPT_BACK_MAX: usize = 16;
 
 /// When the bytes of an append count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +42,13 @@ pub struct AppendIntake {
     expected: Length,
     /// Where the next byte belongs.
     at: Offset,
-    /// The run in which the append begins, full and not committed: nothing behind it is part of the prefix.
-    kept_back: Option<PartIntake>,
+    /// The runs with which the append begins, full and not committed: nothing behind the first is part of the prefix.
+    kept_back: Vec<PartIntake>,
     /// The run that is being filled.
     part: Option<PartIntake>,
     /// The run before, on its way to be durable.
     pending: Option<PendingRun>,
-    /// Parts that were committed behind the one that is kept back.
+    /// Parts that were committed behind those that are kept back.
     islands: Vec<PartNumber>,
 }
 
@@ -68,7 +72,7 @@ impl Store {
             counts,
             expected: expected.unwrap_or_default(),
             at,
-            kept_back: None,
+            kept_back: Vec::new(),
             part: None,
             pending: None,
             islands: Vec::new(),
@@ -137,7 +141,8 @@ impl AppendIntake {
         let number = PartNumber::holding(self.at).ok_or_else(too_long)?;
         let whole = number.span(limit).ok_or_else(too_long)?.length();
         let from = self.at.since(number.start()).expect("it lies in its part");
-        let mut part = self.store.begin_part(&self.upload, number, from, whole, None)?;
+        let part = self.store.begin_part(&self.upload, number, from, whole, None)?;
+        let mut part = part.meeting(Meets::Bytes);
         part.expect(self.expected.min(part.room()))?;
         Ok(part)
     }
@@ -147,11 +152,11 @@ impl AppendIntake {
         if let Some(pending) = self.pending.take() {
             pending.wait()?;
         }
-        if self.counts == Counts::OnceVerified && self.kept_back.is_none() {
-            self.kept_back = Some(part);
+        if self.counts == Counts::OnceVerified && self.kept_back.len() < KEPT_BACK_MAX {
+            self.kept_back.push(part);
             return Ok(());
         }
-        if self.kept_back.is_some() {
+        if !self.kept_back.is_empty() {
             self.islands.push(part.part());
         }
         // However the body ended, what it brought is worth keeping.
@@ -166,19 +171,26 @@ impl AppendIntake {
         if let Some(part) = self.part.take() {
             self.commit(part)?;
         }
+        // From here on all of it counts.
+        self.islands.clear();
         if let Some(pending) = self.pending.take() {
             pending.wait()?;
         }
-        if let Some(first) = self.kept_back.take() {
-            first.finish(Ending::Complete)?.wait()?;
-        }
-        Ok(())
+        let kept_back = std::mem::take(&mut self.kept_back).into_iter();
+        let pending: Vec<_> =
+            kept_back.map(|part| part.finish(Ending::Complete)).collect::<Result<_, _>>()?;
+        pending.into_iter().try_for_each(|pending| pending.wait().map(drop))
     }
 
     /// Throws away what came: it is not what its sender says it is. The prefix is what it was. Only what counts
     /// [once verified](Counts::OnceVerified) can be thrown away.
     pub fn discard(mut self) -> Result<(), StoreError> {
         debug_assert_eq!(self.counts, Counts::OnceVerified, "what counted already stays");
+        self.forget()
+    }
+
+    /// Removes what was committed behind the run that is kept back.
+    fn forget(&mut self) -> Result<(), StoreError> {
         if let Some(pending) = self.pending.take() {
             pending.wait()?;
         }
@@ -186,5 +198,17 @@ impl AppendIntake {
             self.store.clear_part(&self.upload, part)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for AppendIntake {
+    /// An append that failed half way leaves nothing that was not verified.
+    fn drop(&mut self) {
+        if self.islands.is_empty() {
+            return;
+        }
+        if let Err(error) = self.forget() {
+            tracing::warn!(%error, upload = %self.upload.id, "bytes that were not verified stay behind a hole");
+        }
     }
 }

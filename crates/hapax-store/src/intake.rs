@@ -94,6 +94,15 @@ impl PartWriter {
         &self.hasher
     }
 
+    /// Tells whether the part so far is exactly these bytes.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let mut hasher = PartHasher::new(self.hasher.part());
+        hasher.update(bytes).is_ok()
+            && hasher.length() == self.length()
+            && hasher.state() == self.hasher.state()
+            && bytes.ends_with(&self.tail)
+    }
+
     /// Takes in bytes; hand over about 256 KiB at a time. Blocks for the disk now and then.
     ///
     /// # Errors

@@ -85,6 +85,19 @@ impl Lanes {
         }
     }
 
+    /// Ends whoever holds a part or a part behind it, as [`Self::evict_parts_from`], and waits until they have. Tells
+    /// whether there was anybody.
+    pub async fn end_parts_from(&self, upload: UploadId, first: PartNumber) -> bool {
+        let is_meant = |(id, lane): &(UploadId, LaneId)| {
+            *id == upload && matches!(lane, LaneId::Part(part) if *part >= first)
+        };
+        let lanes: Vec<_> = self.locked().keys().filter(|key| is_meant(key)).map(|(_, lane)| *lane).collect();
+        for lane in &lanes {
+            drop(self.take(upload, *lane).await);
+        }
+        !lanes.is_empty()
+    }
+
     /// Returns how many lanes are held or waited for.
     pub fn count(&self) -> usize {
         self.locked().len()
@@ -187,6 +200,20 @@ mod tests {
         assert!(!one.is_evicted() && two.is_evicted());
         lanes.evict_all(UPLOAD);
         assert!(one.is_evicted());
+    }
+
+    #[test]
+    fn whoever_ends_parts_waits_until_they_have_ended() {
+        let lanes = Lanes::default();
+        assert!(!ready(lanes.end_parts_from(UPLOAD, PartNumber::FIRST)));
+        let before = ready(lanes.take(UPLOAD, LaneId::Part(PartNumber::new(1))));
+        assert!(!ready(lanes.end_parts_from(UPLOAD, PartNumber::new(2))));
+        let behind = ready(lanes.take(UPLOAD, LaneId::Part(PartNumber::new(2))));
+        let mut ending = pin!(lanes.end_parts_from(UPLOAD, PartNumber::new(2)));
+        assert!(poll(ending.as_mut()).is_pending());
+        assert!(behind.is_evicted() && !before.is_evicted());
+        drop(behind);
+        assert_eq!(poll(ending.as_mut()), Poll::Ready(true));
     }
 
     #[test]

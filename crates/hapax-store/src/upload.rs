@@ -4,6 +4,9 @@
 //! Every verb is atomic and, once it returned `Ok`, durable. Repeating one is safe: `create` by its key, `store` by the
 //! part's value, `finish` by the stored completion.
 
+/// What is held of a part, read back.
+mod held;
+
 use std::sync::Arc;
 
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Identity};
@@ -97,8 +100,21 @@ pub struct PartIntake {
     fragments: Vec<Extent>,
     /// How many bytes of the part are durable already.
     held: Length,
-    /// Whether what is held now is a whole part, which only another whole part replaces.
+    /// Whether what is held now is a whole part.
     held_whole: bool,
+    /// Whether the run goes on behind what is held.
+    goes_on: bool,
+    meets: Meets,
+}
+
+/// What becomes of what is held of a part behind a run that ends before the part does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meets {
+    /// A whole part stays until another whole one is there; a prefix gives way.
+    Parts,
+    /// It stays if it begins with the very bytes that came, and else gives way: they are announced, so they must be what
+    /// is read.
+    Bytes,
 }
 
 /// How a run ended.
@@ -372,15 +388,34 @@ impl Store {
         let epoch = row.as_ref().map_or(0, |row| row.epoch) + 1;
         let open = row.and_then(|row| row.open);
         let held_whole = open.is_none() && matches!(self.held_part(upload, part)?, Held::Whole { .. });
-        let held = if held_whole { whole } else { open.as_ref().map_or(Length::ZERO, |open| open.have) };
+        let held = match &open {
+            Some(open) => open.have,
+            None if held_whole => self.length_in_objects(upload, part)?,
+            None => Length::ZERO,
+        };
         let (writer, fragments) = match open.filter(|_| !from.is_zero()) {
             Some(open) if open.part == part && open.have == from => self.resume_part(upload, lane, &open)?,
+            Some(_) => return Err(Refusal::Superseded.into()),
             None if from.is_zero() => (PartWriter::new(part), Vec::new()),
-            _ => return Err(Refusal::Superseded.into()),
+            None => (self.reopen_part(upload, part, from)?, Vec::new()),
         };
         let store = Arc::clone(self);
         let upload = upload.clone();
-        Ok(PartIntake { store, upload, lane, epoch, writer, whole, declared, fragments, held, held_whole })
+        let (goes_on, meets) = (!from.is_zero(), Meets::Parts);
+        Ok(PartIntake {
+            store,
+            upload,
+            lane,
+            epoch,
+            writer,
+            whole,
+            declared,
+            fragments,
+            held,
+            held_whole,
+            goes_on,
+            meets,
+        })
     }
 
     fn resume_part(
@@ -389,7 +424,7 @@ impl Store {
         lane: LaneId,
         open: &OpenPart,
     ) -> Result<(PartWriter, Vec<Extent>), StoreError> {
-        let (state, tail) = self.open_tail(upload.id, lane, open)?;
+        let (state, tail) = open_tail(self, upload.id, lane, open)?;
         let kept = state.length();
         let mut writer = PartWriter::resume(open.part, &state, tail)
             .map_err(|_| damaged(upload.id, "state and tail of an open part do not fit"))?;
@@ -437,6 +472,8 @@ impl PartIntake {
             fragments: Vec::new(),
             held: Length::ZERO,
             held_whole: false,
+            goes_on: false,
+            meets: Meets::Parts,
         }
     }
 
@@ -444,6 +481,13 @@ impl PartIntake {
     #[must_use]
     pub(crate) fn ending_here(mut self) -> Self {
         self.whole = self.writer.length();
+        self
+    }
+
+    /// Says what becomes of what is held behind the run, if it is not as for [a run of a part](Meets::Parts).
+    #[must_use]
+    pub fn meeting(mut self, meets: Meets) -> Self {
+        self.meets = meets;
         self
     }
 
@@ -483,7 +527,7 @@ impl PartIntake {
     ///
     /// A whole part replaces what was held of it; a declared value that it does not have discards it together with the
     /// fragments before it. A run that ended before the part did is kept as a prefix, if it arrived completely or a value
-    /// was declared; a whole part that is held stays until another whole one is there.
+    /// was declared, and [what is held does not stay](Meets).
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the part is whole and does not have the declared value.
@@ -493,7 +537,11 @@ impl PartIntake {
             return self.finish_whole();
         }
         let worth_keeping = ending == Ending::Complete || self.declared.is_some();
-        if have.is_zero() || self.held_whole || !worth_keeping {
+        let stays = match self.meets {
+            Meets::Parts => self.held_whole,
+            Meets::Bytes => self.is_held()?,
+        };
+        if have.is_zero() || stays || !worth_keeping {
             return Ok(PendingRun { pending: None, stored: StoredRun { have: self.held, value: None } });
         }
         self.finish_cut()
@@ -541,7 +589,7 @@ impl PartIntake {
 
     /// Forgets what was held of a part whose bytes turned out wrong; a whole part that is held stays.
     fn discard(&self) -> Result<(), StoreError> {
-        if self.held_whole || self.fragments.is_empty() {
+        if self.held_whole || !self.goes_on {
             return Ok(());
         }
         let part = self.writer.hasher().part();
@@ -757,23 +805,23 @@ impl Store {
         let lane = LaneId::Part(part);
         let open = self.catalog().lane(upload.id, lane)?.and_then(|row| row.open);
         let Some(open) = open.filter(|open| open.have == length) else { return Ok(None) };
-        let (state, tail) = self.open_tail(upload.id, lane, &open)?;
+        let (state, tail) = open_tail(self, upload.id, lane, &open)?;
         PartHasher::resume(part, &state, &tail)
             .map(Some)
             .map_err(|_| damaged(upload.id, "state and tail of an open part do not fit"))
     }
+}
 
-    fn open_tail(
-        &self,
-        upload: UploadId,
-        lane: LaneId,
-        open: &OpenPart,
-    ) -> Result<(OpenState, Vec<u8>), StoreError> {
-        let key = tail_key(&upload, lane);
-        let opened =
-            self.stores.ring.small().open(Purpose::Tail, &tail_row(&key, open.have), &open.sealed)?;
-        decode_open(&opened).ok_or_else(|| damaged(upload, "an open part cannot be read"))
-    }
+/// Opens the hashing state and the tail of an open part.
+fn open_tail(
+    store: &Store,
+    upload: UploadId,
+    lane: LaneId,
+    open: &OpenPart,
+) -> Result<(OpenState, Vec<u8>), StoreError> {
+    let key = tail_key(&upload, lane);
+    let opened = store.stores.ring.small().open(Purpose::Tail, &tail_row(&key, open.have), &open.sealed)?;
+    decode_open(&opened).ok_or_else(|| damaged(upload, "an open part cannot be read"))
 }
 
 /// Compares what was declared with what the bytes are.

@@ -13,7 +13,7 @@ use crate::span::{Length, Offset, SIZE_MAX};
 pub const VERSION: &str = "1.0.0";
 /// The extensions spoken.
 pub const EXTENSIONS: &str =
-    "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination";
+    "creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination";
 /// The algorithms of checksums.
 pub const CHECKSUM_ALGORITHMS: &str = "sha1,sha256,md5,crc32";
 /// The media type of the bytes of an upload.
@@ -200,41 +200,50 @@ impl Checksum {
     /// Begins to compute what the bytes really hash to.
     pub fn hasher(&self) -> ChecksumHasher {
         match self {
-            Self::Digest(digest) => ChecksumHasher::Digest(Hasher::new([digest.algorithm()])),
-            Self::Crc32(_) => {
-                ChecksumHasher::Crc32(Box::new(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc)))
+            Self::Digest(digest) => {
+                ChecksumHasher { digests: Hasher::new([digest.algorithm()]), crc32: None }
             }
+            Self::Crc32(_) => ChecksumHasher { digests: Hasher::new([]), crc32: Some(crc32()) },
         }
     }
 }
 
-/// Computes a checksum as bytes come.
-pub enum ChecksumHasher {
-    /// Of the algorithms that HTTP knows too.
-    Digest(Hasher),
-    /// CRC-32.
-    Crc32(Box<crc_fast::Digest>),
+/// Computes checksums as bytes come.
+pub struct ChecksumHasher {
+    digests: Hasher,
+    /// CRC-32, which is none of the algorithms that HTTP knows.
+    crc32: Option<Box<crc_fast::Digest>>,
 }
 
 impl ChecksumHasher {
+    /// Begins to compute every checksum that may be asked for: one that comes behind the bytes names its algorithm
+    /// only then.
+    pub fn any() -> Self {
+        let digests = Hasher::new([Algorithm::Sha1, Algorithm::Sha256, Algorithm::Md5]);
+        Self { digests, crc32: Some(crc32()) }
+    }
+
     /// Takes in bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Digest(hasher) => hasher.update(bytes),
-            Self::Crc32(hasher) => hasher.update(bytes),
+        self.digests.update(bytes);
+        if let Some(crc32) = &mut self.crc32 {
+            crc32.update(bytes);
         }
     }
 
-    /// Tells whether all that came hashes to this.
-    pub fn fits(self, checksum: &Checksum) -> bool {
-        match (self, checksum) {
-            (Self::Digest(hasher), Checksum::Digest(digest)) => {
-                hasher.digests().get(digest.algorithm()) == Some(*digest)
+    /// Tells whether all that came hashes to this; what is not computed fits nothing.
+    pub fn fits(&self, checksum: &Checksum) -> bool {
+        match checksum {
+            Checksum::Digest(digest) => self.digests.digests().get(digest.algorithm()) == Some(*digest),
+            Checksum::Crc32(expected) => {
+                self.crc32.as_ref().is_some_and(|crc32| crc32.finalize() == u64::from(*expected))
             }
-            (Self::Crc32(hasher), Checksum::Crc32(expected)) => hasher.finalize() == u64::from(*expected),
-            _ => false,
         }
     }
+}
+
+fn crc32() -> Box<crc_fast::Digest> {
+    Box::new(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc))
 }
 
 /// Returns what `OPTIONS` says of the service.
@@ -337,10 +346,11 @@ mod tests {
         fn check(value: &str) {
             let checksum = Checksum::parse(&fields(&[("upload-checksum", value)])).unwrap().unwrap();
             for (bytes, fits) in [("hello world", true), ("hello worle", false)] {
-                let mut hasher = checksum.hasher();
-                hasher.update(&bytes.as_bytes()[..4]);
-                hasher.update(&bytes.as_bytes()[4..]);
-                assert_eq!(hasher.fits(&checksum), fits, "{value} of {bytes}");
+                for mut hasher in [checksum.hasher(), ChecksumHasher::any()] {
+                    hasher.update(&bytes.as_bytes()[..4]);
+                    hasher.update(&bytes.as_bytes()[4..]);
+                    assert_eq!(hasher.fits(&checksum), fits, "{value} of {bytes}");
+                }
             }
         }
         check("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hapax_proto::span::Length;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -117,6 +118,8 @@ pub struct Pumped<S> {
     pub received: Length,
     /// How they ended.
     pub ended: Ended,
+    /// The fields that came behind them, if all of the body arrived.
+    pub trailers: HeaderMap,
 }
 
 /// Moves a body into a sink until it ends, or `stop` resolves, or the sink fails.
@@ -137,7 +140,13 @@ where
     S: Sink,
 {
     let mut stop = std::pin::pin!(stop);
-    let mut intake = Filler { body, rest: Bytes::new(), left: bounds.length_max, idle_max: bounds.idle_max };
+    let mut intake = Filler {
+        body,
+        rest: Bytes::new(),
+        left: bounds.length_max,
+        idle_max: bounds.idle_max,
+        trailers: HeaderMap::new(),
+    };
     let mut worker = Worker::Idle(sink, Vec::new());
     let mut chunk = Vec::new();
     let mut received = Length::ZERO;
@@ -162,7 +171,7 @@ where
         };
         if let Filled::End(ended) = filled {
             let (sink, _) = worker.rest().await?;
-            return Ok(Pumped { sink, received, ended });
+            return Ok(Pumped { sink, received, ended, trailers: intake.trailers });
         }
     }
 }
@@ -217,6 +226,7 @@ struct Filler<'a, B> {
     /// How many bytes may still come.
     left: Length,
     idle_max: Duration,
+    trailers: HeaderMap,
 }
 
 enum Filled {
@@ -241,13 +251,14 @@ impl<B: Body<Data = Bytes> + Unpin> Filler<'_, B> {
                 Err(_) => return Filled::End(Ended::Idle),
                 Ok(None) => return Filled::End(Ended::Complete),
                 Ok(Some(Err(_))) => return Filled::End(Ended::Cut),
-                Ok(Some(Ok(frame))) => {
-                    // Trailers carry nothing that is asked for here.
-                    self.rest = frame.into_data().unwrap_or_default();
-                    if !self.rest.is_empty() {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => {
+                        self.rest = data;
                         deadline = Instant::now() + self.idle_max;
                     }
-                }
+                    Err(frame) => self.trailers.extend(frame.into_trailers().unwrap_or_default()),
+                },
             }
         }
     }
@@ -346,7 +357,7 @@ mod tests {
                 }
                 all
             };
-            let Pumped { sink, received, ended } = pumped(script(frames, None), BOUNDS).await;
+            let Pumped { sink, received, ended, .. } = pumped(script(frames, None), BOUNDS).await;
             assert_eq!((sink.lengths.as_slice(), ended), (chunks, Ended::Complete), "{frames:?}");
             assert_eq!(received, Length::of(&expected));
             assert!(sink.bytes == expected, "the bytes are those of the frames, in order");
@@ -362,7 +373,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_body_hands_on_what_arrived() {
-        let Pumped { sink, received, ended } =
+        let Pumped { sink, received, ended, .. } =
             pumped(script(&[300_000, 5], Some(Err("reset"))), BOUNDS).await;
         assert_eq!((sink.bytes.len(), received, ended), (300_005, Length::new(300_005), Ended::Cut));
     }

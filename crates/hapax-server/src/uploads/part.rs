@@ -3,6 +3,7 @@
 //! It is decided twice: once before the lane is taken, so that a part held already is answered without disturbing
 //! anybody, and once after, because whoever held the lane may have stored something.
 
+use hapax_proto::dialect::integrity::check_digests;
 use hapax_proto::dialect::native::StoredPart;
 use hapax_proto::digest::{Digests, Hasher};
 use hapax_proto::problem::{Kind, Problem};
@@ -121,14 +122,9 @@ async fn receive(call: &mut Call<'_>, lane: &mut LaneGuard, run: Box<Run>) -> Re
     };
     let Pumped { sink: run, ended, .. } = pump(&mut *call.body, run, bounds, stop).await?;
     let ending = if ended == Ended::Complete { Ending::Complete } else { Ending::Cut };
-    if ending == Ending::Complete
-        && let Some((theirs, ours)) = run.declared.disagreement(&run.hasher.digests())
-    {
+    if ending == Ending::Complete {
         // Received entirely and wrong: discarded. Cut short, it could not be told, and is kept.
-        let problem = Problem::new(Kind::BodyDigestMismatch)
-            .member("expected", theirs.hex())
-            .member("actual", ours.hex());
-        return Err(problem.into());
+        check_digests(&run.declared, &run.hasher.digests())?;
     }
     let pending = call.store(move |_| run.intake.finish(ending)).await?;
     let stored = pending.durable().await?;

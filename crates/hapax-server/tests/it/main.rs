@@ -8,6 +8,9 @@ mod server;
 /// A client that speaks bytes.
 mod wire;
 
+/// A client of HTTP/2 that sends pieces.
+mod h2;
+
 /// A line that breaks.
 mod link;
 
@@ -52,6 +55,12 @@ mod instant;
 
 /// Resumable uploads for HTTP.
 mod rufh;
+
+/// Digests behind the bytes.
+mod trailers;
+
+/// All dialects at once, against a model.
+mod mixing;
 
 /// Folders, listings, moves.
 mod entries;

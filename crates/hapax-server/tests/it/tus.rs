@@ -248,6 +248,26 @@ async fn a_length_may_come_later_and_an_empty_file_is_one() {
     assert_eq!(server.alice().get("/files/empty").await.expect(200).body, b"");
 }
 
+/// It was told that bytes are missing, and not which.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_unknown_length_can_be_completed_natively() {
+    let server = Running::start().await;
+    for length in [1, 70_000] {
+        let metadata = format!("filename {}", BASE64.encode(length.to_string().as_bytes()));
+        let fields = [("Upload-Defer-Length", "1"), ("Upload-Metadata", &*metadata)];
+        let upload = Upload::create(server.alice(), &fields).await;
+        let bytes = noise(length);
+        upload.patch(0, &[], &bytes).await.expect(204);
+        let url = format!("/api/v1/uploads/{}/complete", upload.url.rsplit('/').next().unwrap());
+        let complete = async |size: usize| {
+            upload.client.json("POST", &url, &serde_json::json!({"size": size, "blake3": null})).await
+        };
+        complete(length + 1).await.refused(409, "incomplete");
+        complete(length).await.expect(201);
+        assert!(server.alice().get(&format!("/files/{length}")).await.expect(200).body == bytes);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_declared_hash_that_is_wrong_ends_the_upload() {
     let server = Running::start().await;
@@ -308,6 +328,7 @@ async fn options_tell_what_is_spoken() {
     let options = server.nobody().ask("OPTIONS", "/tus/", &[]).await.expect(204);
     assert_eq!(options.field("tus-version"), "1.0.0");
     assert!(options.field("tus-extension").contains("creation-with-upload"));
+    assert!(options.field("tus-extension").contains("checksum-trailer"));
     assert_eq!(options.field("tus-checksum-algorithm"), "sha1,sha256,md5,crc32");
     assert!(options.field("allow").contains("POST"));
 }

@@ -80,7 +80,13 @@ impl Wire {
 
     /// Reads an answer.
     pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
-        let Answer { status, fields, .. } = self.head().await;
+        let head = self.head().await;
+        self.rest_of(head, method).await
+    }
+
+    /// Reads the body behind the head of an answer.
+    pub(crate) async fn rest_of(&mut self, head: Answer, method: &str) -> Answer {
+        let Answer { status, fields, .. } = head;
         let has_body =
             method != "HEAD" && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
         let length = match fields.get("content-length") {

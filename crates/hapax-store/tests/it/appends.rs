@@ -112,6 +112,42 @@ fn what_does_not_verify_leaves_the_prefix_as_it_was() {
 }
 
 #[test]
+fn what_does_not_verify_leaves_what_lay_behind_the_prefix() {
+    let world = World::new();
+    let bytes = noise(3 * part_len(), 9);
+    let upload = create(&world, Some(bytes.len()));
+    world.send(&upload, 1, 0, &bytes[part_len()..2 * part_len()], Ending::Complete);
+    let wrong = append(&world, &upload, &noise(bytes.len(), 10), Counts::OnceVerified);
+    wrong.discard().unwrap();
+    append(&world, &upload, &bytes[..part_len()], Counts::AtOnce).finish().unwrap();
+    assert_eq!(offset(&world, &upload), 2 * part_len(), "the part is still there, and is itself");
+    append(&world, &upload, &bytes[2 * part_len()..], Counts::AtOnce).finish().unwrap();
+    finish(&world, &upload, &bytes);
+}
+
+#[test]
+fn a_long_append_that_does_not_verify_leaves_nothing_however_it_ends() {
+    for drops in [false, true] {
+        let world = World::new();
+        let upload = create(&world, None);
+        let wrong = vec![7; 18 * part_len() + 1];
+        let running = append(&world, &upload, &wrong, Counts::OnceVerified);
+        let received = || {
+            let upload = world.store.upload(upload.id).unwrap();
+            world.store.received(&upload, PartNumber::FIRST, 10).unwrap().spans
+        };
+        assert_eq!(received().len(), 1, "what is too long to be kept back lies behind a hole");
+        assert_eq!(offset(&world, &upload), 0);
+        if drops {
+            drop(running);
+        } else {
+            running.discard().unwrap();
+        }
+        assert_eq!(received(), [], "dropped: {drops}");
+    }
+}
+
+#[test]
 fn an_append_that_is_dropped_is_worth_what_was_committed() {
     let world = World::new();
     let bytes = noise(3 * part_len(), 3);
@@ -145,6 +181,47 @@ fn bytes_over_an_island_supersede_it() {
     world.send(&upload, 1, 0, &other, Ending::Complete);
     append(&world, &upload, &bytes, Counts::AtOnce).finish().unwrap();
     finish(&world, &upload, &bytes);
+}
+
+/// An append that ended inside an island was answered with the island's end, while the island kept its own bytes.
+#[test]
+fn bytes_that_end_inside_an_island_are_what_is_read_afterwards() {
+    let whole = part_len();
+    // How much of the second part is held, and how much of it an append brings.
+    for (island, comes) in
+        [(whole, 10), (whole, 70_000), (200_000, 10), (200_000, 70_000), (200_000, 199_999)]
+    {
+        let bytes = noise(2 * whole, 7);
+        let other = noise(whole, 8);
+        for differs in [false, true] {
+            let world = World::new();
+            let upload = create(&world, Some(bytes.len()));
+            let island = if differs { &other[..island] } else { &bytes[whole..whole + island] };
+            world.send(&upload, 1, 0, island, Ending::Complete);
+            append(&world, &upload, &bytes[..whole + comes], Counts::AtOnce).finish().unwrap();
+            let at = offset(&world, &upload);
+            assert_eq!(at, whole + if differs { comes } else { island.len() }, "{comes} of {}", island.len());
+            append(&world, &upload, &bytes[at..], Counts::AtOnce).finish().unwrap();
+            finish(&world, &upload, &bytes);
+        }
+    }
+}
+
+/// A part that counted as whole, because nobody had told where the file ends, could not be gone on with: every append
+/// behind it was refused.
+#[test]
+fn an_append_goes_on_behind_a_part_that_counted_as_whole() {
+    let bytes = noise(part_len() + 9, 11);
+    for short in [5, 70_000, 3 << 20] {
+        let world = World::new();
+        let upload = create(&world, None);
+        let length = Length::new(short as u64);
+        let mut run = world.store.begin_part(&upload, PartNumber::FIRST, Length::ZERO, length, None).unwrap();
+        run.push(&bytes[..short]).unwrap();
+        assert!(run.finish(Ending::Complete).unwrap().wait().unwrap().value.is_some());
+        append(&world, &upload, &bytes[short..], Counts::AtOnce).finish().unwrap();
+        finish(&world, &upload, &bytes);
+    }
 }
 
 #[test]

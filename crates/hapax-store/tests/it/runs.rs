@@ -63,6 +63,23 @@ fn a_run_that_broke_off_tells_what_is_still_held() {
     check(&rig, &upload, 100_000, &bytes[100_000..100_010], 100_000);
 }
 
+/// Where less than a segment was held, it stayed, and whoever went on behind it was told the same for ever.
+#[test]
+fn a_value_that_turns_out_wrong_gives_up_what_the_run_went_on_behind() {
+    for kept in [10, 65_536, 70_000] {
+        let rig = Rig::new();
+        let bytes = noise(100_000, 3);
+        let upload = upload(&rig, 100_000);
+        let mut run = begin(rig.store(), &upload, 0, None);
+        run.push(&noise(kept, 4)).unwrap();
+        run.finish(Ending::Complete).unwrap().wait().unwrap();
+        let mut run = begin(rig.store(), &upload, kept, Some(value_of(&bytes)));
+        run.push(&bytes[kept..]).unwrap();
+        assert!(run.finish(Ending::Complete).is_err());
+        assert_eq!(rig.store().held_part(&upload, PartNumber::FIRST).unwrap(), Held::Nothing, "{kept}");
+    }
+}
+
 /// The hash had taken in what the disk had not: such a run must not be kept, or it would name bytes that are not there,
 /// or are its neighbour's in a shared object.
 #[test]
