@@ -60,7 +60,27 @@ pub struct Notes {
     pub concat: Option<String>,
 }
 
+/// What an upload is to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing: it becomes a file of its own.
+    File,
+    /// A piece of uploads that are composed.
+    Piece,
+    /// Composed of pieces; it takes no bytes of its own.
+    Composed,
+}
+
 impl Notes {
+    /// Returns what the upload is to others.
+    pub fn role(&self) -> Role {
+        match self.concat.as_deref() {
+            None => Role::File,
+            Some("partial") => Role::Piece,
+            Some(_) => Role::Composed,
+        }
+    }
+
     /// Writes them as they are kept.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("plain text serialises")

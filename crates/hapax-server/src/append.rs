@@ -17,6 +17,7 @@ use http::header::TRAILER;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
+use crate::concat::{refuse_composed, settle_piece};
 use crate::refuse::ended;
 use crate::respond::Refusal;
 
@@ -82,6 +83,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Resu
         .await?;
     receive(call, &mut lane, taking, expected.unwrap_or(room)).await?;
     let (upload, offset) = standing(call, id).await?;
+    settle_piece(call, &upload, offset).await?;
     Ok(Appended { upload, offset, lane })
 }
 
@@ -122,6 +124,7 @@ fn said(call: &Call<'_>, request: &Request) -> Result<Integrity, Refusal> {
 /// 404, or 409 and 410 for one that ended.
 pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<(Upload, Offset), Refusal> {
     let upload = call.upload(id).await?;
+    refuse_composed(&upload)?;
     if upload.state != State::Open {
         return Err(ended(upload.state).into());
     }

@@ -9,8 +9,8 @@ use hapax_proto::name::{EntryPath, UrlPath};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_store::catalog::{Entry, EntryKind, Expect, Space};
 use hapax_store::error::StoreError;
+use hapax_store::publish::Target;
 use hapax_store::store::Store;
-use hapax_store::upload::Target;
 use http::StatusCode;
 
 use crate::auth::access_id;

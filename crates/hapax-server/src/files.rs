@@ -25,8 +25,8 @@ use hapax_store::content::ContentReader;
 use hapax_store::error::StoreError;
 use hapax_store::file::FileIntake;
 use hapax_store::key::Fingerprint;
+use hapax_store::publish::{Published, Target};
 use hapax_store::store::Store;
-use hapax_store::upload::{Published, Target};
 use http::header::{ALLOW, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use hapax_proto::dialect::native::Precondition;
-use hapax_proto::dialect::{Conflict, Notes};
+use hapax_proto::dialect::{Conflict, Notes, Role};
 use hapax_proto::digest::FileHash;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
 use hapax_store::catalog::{Blob, Expect, Refusal as StoreRefusal, Upload};
+use hapax_store::compose::Composed;
 use hapax_store::error::StoreError;
+use hapax_store::publish::Published;
 use hapax_store::store::Store;
-use hapax_store::upload::Published;
 
 use crate::files::expectation;
 use crate::refuse::problem_of;
@@ -32,6 +33,10 @@ pub fn publish(
     size: Length,
     declared: Option<FileHash>,
 ) -> Result<Published, Refusal> {
+    if notes_of(upload)?.role() != Role::File {
+        let detail = "an upload for concatenation is no file by itself";
+        return Err(Problem::new(Kind::Forbidden).detail(detail).into());
+    }
     store.close_last_part(&Upload { size: Some(size), ..upload.clone() })?;
     let upload = store.upload(upload.id)?;
     publish_by(store, upload, &|upload, expect| store.finish_upload(upload, size, expect, declared))
@@ -45,10 +50,18 @@ pub fn publish_known(store: &Arc<Store>, upload: Upload, blob: &Blob) -> Result<
     publish_by(store, upload, &|upload, expect| store.finish_instead(upload, expect, blob))
 }
 
-/// How an upload is finished under a path, if what must stand there does.
-type Finish<'a> = dyn Fn(&Upload, Expect) -> Result<Published, StoreError> + 'a;
+/// Makes an upload visible that holds all bytes of its members. Blocks.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_composed(store: &Arc<Store>, upload: Upload, size: Length) -> Result<Composed, Refusal> {
+    publish_by(store, upload, &|upload, expect| store.finish_composed(upload, size, expect))
+}
 
-fn publish_by(store: &Arc<Store>, upload: Upload, finish: &Finish<'_>) -> Result<Published, Refusal> {
+/// How an upload is finished under a path, if what must stand there does.
+type Finish<'a, T> = dyn Fn(&Upload, Expect) -> Result<T, StoreError> + 'a;
+
+fn publish_by<T>(store: &Arc<Store>, upload: Upload, finish: &Finish<'_, T>) -> Result<T, Refusal> {
     match notes_of(&upload)?.conflict {
         Conflict::Replace => {
             let precondition: Option<Precondition> = upload
@@ -89,7 +102,7 @@ fn refused(error: &StoreError) -> Refusal {
 
 /// Tries the upload's own name, then others, until one is free in the very transaction that takes it. Where a file
 /// stands in the way of its folder, it goes to the root: the bytes are here, and a name is no reason to lose them.
-fn publish_under_free_name(upload: Upload, finish: &Finish<'_>) -> Result<Published, Refusal> {
+fn publish_under_free_name<T>(upload: Upload, finish: &Finish<'_, T>) -> Result<T, Refusal> {
     for number in 0..NAMES_MAX {
         let Some(path) = free_name(&upload.path, number) else { continue };
         match finish(&Upload { path, ..upload.clone() }, Expect::Nothing) {

@@ -44,6 +44,8 @@ pub mod entries;
 pub mod hash_tree;
 /// Making a complete upload visible.
 pub mod finish;
+/// Uploads composed of others.
+pub mod concat;
 /// Bytes behind what an upload holds.
 pub mod append;
 /// The native dialect of uploads.

@@ -26,6 +26,9 @@ pub fn problem_of(error: &StoreError) -> Problem {
             .member("actual", actual.as_str()),
         StoreError::TooLong { room, .. } => Problem::new(Kind::TooLarge).member("limit", room.get()),
         StoreError::Batch(cause) => problem_of(cause),
+        StoreError::Pending => {
+            Problem::new(Kind::Unavailable).detail("what the file is is still being computed")
+        }
         _ => {
             let kind = kind_of_class(error.class());
             let cause = error as &dyn Error;

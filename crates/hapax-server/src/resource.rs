@@ -10,13 +10,14 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Offset;
 use hapax_proto::upload::State;
 use hapax_proto::validator::{EntityTag, HttpDate};
-use hapax_store::catalog::{LaneId, Upload, UploadId};
+use hapax_store::catalog::{Counted, LaneId, Upload, UploadId};
 use hapax_store::lane::LaneGuard;
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::app::App;
 use crate::call::Call;
+use crate::concat;
 use crate::files::{Readable, entity_tag, location, preferences, send};
 use crate::finish::notes_of;
 use crate::refuse::ended;
@@ -30,6 +31,7 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     call.upload(id).await?;
     let (upload, lane) = settled(call, id).await?;
+    let upload = if is_waiting(&upload) { concat::conclude(call, upload).await? } else { upload };
     drop(lane);
     let wants_digest = preferences(&call.parts.headers)?.choose(&[Algorithm::Blake3]).is_some();
     let (mut fields, offset) = standing(call, &upload).await?;
@@ -48,6 +50,11 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
 pub async fn settled(call: &Call<'_>, id: UploadId) -> Result<(Upload, LaneGuard), Refusal> {
     let lane = call.app.store.lanes().take(id, LaneId::Append).await;
     Ok((call.upload(id).await?, lane))
+}
+
+/// Tells whether an upload waits for others of which it is composed.
+pub fn is_waiting(upload: &Upload) -> bool {
+    upload.state == State::Open && upload.counted == Counted::InMembers
 }
 
 /// `GET /uploads/<id>`: the file, once the upload is done.
@@ -111,9 +118,14 @@ pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Of
         None => fields.insert(UPLOAD_DEFER_LENGTH, number(1)),
     };
     fields.insert(TUS_RESUMABLE, HeaderValue::from_static(tus::VERSION));
-    let metadata = notes_of(upload)?.metadata;
-    if let Some(metadata) = metadata.and_then(|metadata| HeaderValue::from_str(&metadata).ok()) {
-        fields.insert(tus::UPLOAD_METADATA, metadata);
+    if is_waiting(upload) {
+        // How long it is, and how much of that is there, its members say.
+        fields.remove(UPLOAD_OFFSET);
+        fields.remove(UPLOAD_DEFER_LENGTH);
+    }
+    let notes = notes_of(upload)?;
+    for (name, note) in [(tus::UPLOAD_METADATA, notes.metadata), (tus::UPLOAD_CONCAT, notes.concat)] {
+        fields.extend(note.and_then(|note| HeaderValue::from_str(&note).ok()).map(|note| (name, note)));
     }
     if is_done {
         let space = upload.space;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use hapax_proto::problem::Kind;
 use hapax_store::error::StoreError;
+use hapax_store::identify::Go;
 use hapax_store::sweep::Keep;
 use http::Request;
 use hyper::body::Incoming;
@@ -131,6 +132,7 @@ impl Server {
         };
         let (busy, idle) = mpsc::channel::<()>(1);
         let sweeper = tokio::spawn(sweep(Arc::clone(&app)));
+        let identifier = tokio::spawn(identify(Arc::clone(&app)));
         let told = async {
             tokio::select! {
                 () = shutdown => None,
@@ -139,6 +141,7 @@ impl Server {
         };
         let (connections, cause) = self.accept_until(told, busy).await;
         sweeper.abort();
+        identifier.abort();
         drain(&app, connections, idle).await;
         cause.map_or(Ok(()), |cause| Err(ServeError::Store(cause)))
     }
@@ -214,6 +217,22 @@ async fn sweep(app: Arc<App>) {
         }
         drop(turn);
         sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Finds out what composed files are: at the start those that an earlier run left, then each as it is made.
+async fn identify(app: Arc<App>) {
+    loop {
+        let (store, life) = (Arc::clone(&app.store), Arc::clone(&app));
+        let go = move || if life.life.is_running() { Go::On } else { Go::Stop };
+        match spawn_blocking(move || store.identify_pending(&go)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn Error, "composed files stay unidentified");
+            }
+            Err(error) => tracing::error!(%error, "identifying composed files failed"),
+        }
+        app.store.composed().await;
     }
 }
 

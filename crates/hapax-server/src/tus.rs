@@ -6,16 +6,18 @@
 
 use hapax_proto::access::Verb;
 use hapax_proto::dialect::tus::{
-    self, Checksum, Creation, MEDIA_TYPE, METHOD_OVERRIDE, Metadata, TUS_RESUMABLE, TUS_VERSION,
+    self, Checksum, Concat, Creation, MEDIA_TYPE, METHOD_OVERRIDE, Metadata, TUS_RESUMABLE, TUS_VERSION,
     UPLOAD_OFFSET,
 };
-use hapax_proto::dialect::{Conflict, Notes};
-use hapax_proto::digest::{Algorithm, Digest, Digests, Identity};
+use hapax_proto::dialect::{Conflict, Notes, Role};
+use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Identity};
 use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::{Append, State};
-use hapax_store::catalog::{Meta, Upload, UploadId};
+use hapax_store::catalog::{LaneId, Meta, Upload, UploadId};
+use hapax_store::error::StoreError;
+use hapax_store::store::Store;
 use hapax_store::upload::CreateUpload;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
@@ -24,8 +26,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::app::App;
 use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
-use crate::finish::{publish, publish_known};
-use crate::resource::{settled, standing};
+use crate::concat::{self, settle_piece};
+use crate::finish::{notes_of, publish, publish_known};
+use crate::resource::{is_waiting, settled, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
@@ -67,20 +70,27 @@ pub fn sign(response: &mut Response) {
 /// `POST /tus/`: opens an upload, and takes its first bytes if it brings them.
 pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     tus::check_version(&call.parts.headers)?;
-    let Creation { length, metadata } = tus::parse_creation(&call.parts.headers)?;
+    let creation = tus::parse_creation(&call.parts.headers)?;
     let max = call.app.config.caps.size;
-    if length.is_some_and(|length| length > max) {
+    if creation.length.is_some_and(|length| length > max) {
         return Err(Problem::new(Kind::TooLarge).member("limit", max.get()).into());
     }
     let brings_bytes = call.parts.headers.get(CONTENT_TYPE).is_some_and(|media| media == MEDIA_TYPE);
     let checksum = Checksum::parse(&call.parts.headers)?;
-    let new = described(call, length, &metadata).await?;
-    let claimed = claimed(&new);
-    let (upload, _) = call.store(move |store| store.create_upload(new)).await?;
+    if brings_bytes && matches!(creation.concat, Some(Concat::Final(_))) {
+        return Err(Kind::FinalUpload.into());
+    }
+    let new = described(call, &creation).await?;
+    let claimed = claimed(&new).filter(|_| creation.concat.is_none());
+    let upload = call.store(move |store| opened(store, new)).await?;
     // From here on the request is one on its upload.
     call.verb = Verb::WriteUpload;
     let url = url(call.app, upload.id);
-    let mut fields = if let Some(fields) = link(call, &upload, claimed).await? {
+    let mut fields = if is_waiting(&upload) {
+        let _lane = call.app.store.lanes().take(upload.id, LaneId::Append).await;
+        let upload = concat::conclude(call, call.upload(upload.id).await?).await?;
+        standing(call, &upload).await?.0
+    } else if let Some(fields) = link(call, &upload, claimed).await? {
         fields
     } else if brings_bytes {
         let append = Append { at: Offset::ZERO, length: call.content_length().map(Length::new) };
@@ -89,7 +99,10 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
         let appended = append::append(call, upload.id, request).await;
         let appended = appended.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
         conclude(call, appended.upload, appended.offset).await?
+    } else if upload.state == State::Done {
+        standing(call, &upload).await?.0
     } else {
+        settle_piece(call, &upload, Offset::ZERO).await?;
         let mut fields = conclude(call, upload, Offset::ZERO).await?;
         // Only a creation that brought bytes tells an offset.
         fields.remove(UPLOAD_OFFSET);
@@ -97,6 +110,16 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     };
     fields.insert(LOCATION, url);
     Ok(respond::empty(StatusCode::CREATED, fields))
+}
+
+/// Opens an upload. One that is composed of the same members in the same way as an earlier one is that one: the answer to its
+/// creation was lost.
+fn opened(store: &Store, new: CreateUpload) -> Result<Upload, StoreError> {
+    let (upload, created) = store.create_upload(new.clone())?;
+    if created || matches!(upload.state, State::Open | State::Done) {
+        return Ok(upload);
+    }
+    Ok(store.create_upload(CreateUpload { key: None, ..new })?.0)
 }
 
 /// Returns the content that a client says it has: a BLAKE3 and a size.
@@ -134,28 +157,33 @@ async fn link(
 }
 
 /// Finds out where an upload goes, from what the client says about the file.
-async fn described(
-    call: &Call<'_>,
-    size: Option<Length>,
-    metadata: &Metadata,
-) -> Result<CreateUpload, Refusal> {
+async fn described(call: &Call<'_>, creation: &Creation) -> Result<CreateUpload, Refusal> {
+    let Creation { length, metadata, concat } = creation;
+    let members = match concat {
+        Some(Concat::Final(names)) => concat::members(call, names).await?,
+        _ => Vec::new(),
+    };
     let place = target(call, metadata).await?;
     let conflict = if metadata.has("overwrite") { Conflict::Replace } else { Conflict::Rename };
-    let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned), concat: None };
+    let concat = call.parts.headers.get(tus::UPLOAD_CONCAT);
+    let concat = concat.and_then(|text| text.to_str().ok()).map(|text| text.trim().to_owned());
+    let notes = Notes { conflict, metadata: metadata.raw().map(str::to_owned), concat };
+    // No key of a client's has a colon.
+    let key = (!members.is_empty()).then(|| format!("tus:{}", FileHash::of(notes.encode().as_bytes())));
     let declared = declared(metadata)?;
     let media_type = metadata.text("filetype").or(metadata.text("type")).map(str::to_owned);
     let mtime = stamp::parse_mtime(metadata.text("mtime"))?;
     Ok(CreateUpload {
         user: call.who()?.user,
-        key: None,
+        key,
         space: place.space.id,
         path: place.path,
-        size,
+        size: *length,
         meta: Meta { mtime, executable: false, media_type },
         precondition: None,
         declared,
         notes: Some(notes.encode()),
-        members: Vec::new(),
+        members,
     })
 }
 
@@ -212,7 +240,12 @@ async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
     call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
     let (upload, _lane) = settled(call, id).await?;
+    if is_waiting(&upload) {
+        let upload = concat::conclude(call, upload).await?;
+        return Ok(standing(call, &upload).await?.0);
+    }
     let (fields, offset) = standing(call, &upload).await?;
+    settle_piece(call, &upload, offset).await?;
     if upload.state == State::Open { conclude(call, upload, offset).await } else { Ok(fields) }
 }
 
@@ -225,6 +258,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
         return Err(Refusal::from(Kind::MediaType).field(ACCEPT_PATCH, accepted));
     }
     let at = tus::parse_offset(&call.parts.headers)?;
+    concat::refuse_composed(&upload)?;
     if upload.state == State::Done {
         return append_to_done(call, &upload, at).await;
     }
@@ -260,7 +294,8 @@ pub async fn terminate(call: &Call<'_>, id: UploadId) -> Result<Response, Refusa
 /// # Errors
 /// 460 if it is not what was declared at its creation: no client sends other bytes to the same upload, so it ends.
 async fn conclude(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<HeaderMap, Refusal> {
-    let Some(size) = upload.size.filter(|size| size.end() == offset) else {
+    let is_file = notes_of(&upload)?.role() == Role::File;
+    let Some(size) = upload.size.filter(|size| is_file && size.end() == offset) else {
         return Ok(standing(call, &upload).await?.0);
     };
     let id = upload.id;

@@ -19,8 +19,9 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::{Finish, FinishFacts, FinishVerdict, State, decide_finish};
-use hapax_store::catalog::{Meta, Upload, UploadId};
+use hapax_store::catalog::{Counted, Meta, Upload, UploadId};
 use hapax_store::error::StoreError;
+use hapax_store::publish::Published;
 use hapax_store::store::Store;
 use hapax_store::upload as stored;
 use http::header::LOCATION;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::auth::access_id;
 use crate::call::{Call, bad_field, long_path};
+use crate::concat::refuse_composed;
 use crate::files::{completion, expectation};
 use crate::finish::publish;
 use crate::health::limits;
@@ -183,7 +185,9 @@ pub async fn list(call: &Call<'_>) -> Result<Response, Refusal> {
                     expires: stamp::spell(store.wall_time_of(upload.expires)),
                 })
             };
-            let uploads = uploads.iter().map(summary).collect::<Result<_, StoreError>>()?;
+            // What became part of a file is nobody's concern any more.
+            let shown = uploads.iter().filter(|upload| upload.counted != Counted::InFile);
+            let uploads = shown.map(summary).collect::<Result<_, StoreError>>()?;
             Ok(UploadList { uploads, next })
         })
         .await?;
@@ -193,6 +197,7 @@ pub async fn list(call: &Call<'_>) -> Result<Response, Refusal> {
 /// `POST /api/v1/uploads/<id>/resize`: the source has another size than was stated.
 pub async fn resize(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
+    refuse_composed(&upload)?;
     let resize: Resize = call.json().await?;
     if upload.state != State::Open {
         return Err(ended(upload.state).into());
@@ -210,6 +215,7 @@ pub async fn resize(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
 /// `POST /api/v1/uploads/<id>/complete`.
 pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
+    refuse_composed(&upload)?;
     let complete: Complete = call.json().await?;
     let looked_up = upload.clone();
     let declared = call.store(move |store| store.declared(&looked_up)).await?;
@@ -251,7 +257,7 @@ fn finish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<Co
 }
 
 /// Answers a repeated `complete` as the first was answered, if it asks for the same.
-fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<stored::Published, Refusal> {
+fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Published, Refusal> {
     let done = upload.done.as_ref().ok_or(Kind::AlreadyComplete)?;
     let published = store.completion(upload, done)?;
     if complete.size != published.identity.size.get() {

@@ -20,8 +20,9 @@ use crate::catalog::{
 use crate::error::StoreError;
 use crate::id::random_bytes;
 use crate::key::Fingerprint;
+use crate::publish::Target;
 use crate::store::Store;
-use crate::upload::{Target, check_declared, each_extent, span_of};
+use crate::upload::{check_declared, each_extent, span_of};
 
 /// Extents placed in one transaction: a few milliseconds of the committer's time.
 const SLICE: usize = 256;

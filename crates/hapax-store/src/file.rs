@@ -20,8 +20,9 @@ use hapax_proto::upload::State;
 use crate::catalog::{Blob, Extent, Intent, Source, Upload, UserId};
 use crate::error::StoreError;
 use crate::intake::PartWriter;
+use crate::publish::{Published, Target};
 use crate::store::{Store, mask};
-use crate::upload::{CreateUpload, Ending, PartIntake, PendingRun, Published, Target};
+use crate::upload::{CreateUpload, Ending, PartIntake, PendingRun};
 
 /// Files up to this length are sealed into the catalog itself.
 pub const INLINE_MAX: usize = 4 << 10;

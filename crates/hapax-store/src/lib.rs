@@ -43,6 +43,8 @@ pub mod content;
 pub mod digests;
 /// Bytes in: hash, seal, and cut one run of a part.
 pub mod intake;
+/// What every verb comes to that makes a content visible.
+pub mod publish;
 /// The verbs of uploads.
 pub mod upload;
 /// Appends: bytes in order, through however many parts they reach.

@@ -16,14 +16,14 @@ use hapax_proto::tree::{Frontier, OpenState, PART, PartHasher, PartNumber, PartV
 use hapax_proto::upload::{Held, State};
 
 use crate::catalog::{
-    Blob, Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Publish,
-    Refusal, Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
+    Blob, Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Refusal,
+    Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
 };
 use crate::committer::{Pending, Placed};
 use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::intake::{CutRun, PartWriter, decode_open, encode_open};
-use crate::key::Fingerprint;
+use crate::publish::{Published, Target};
 use crate::seal::{Purpose, Row};
 use crate::store::{Store, mask};
 
@@ -69,21 +69,6 @@ pub struct Received {
     pub partial: Vec<(PartNumber, Length)>,
     /// Where the next page of `parts` begins.
     pub next: Option<PartNumber>,
-}
-
-/// What a published file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// What it is.
-    pub identity: Identity,
-    /// Its keyed fingerprint.
-    pub fingerprint: Fingerprint,
-    /// The version of its entry.
-    pub version: u64,
-    /// Whether a file of that name was replaced.
-    pub replaced: bool,
-    /// Whether the content was held already.
-    pub known: bool,
 }
 
 /// A run of bytes on its way into a part.
@@ -829,63 +814,6 @@ pub(crate) fn check_declared(declared: &Digests, ours: &Digests) -> Result<(), S
     match declared.disagreement(ours) {
         Some((theirs, ours)) => Err(StoreError::Mismatch { expected: theirs.hex(), actual: ours.hex() }),
         None => Ok(()),
-    }
-}
-
-/// Where a content is to appear.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The space.
-    pub space: SpaceId,
-    /// The path in it; missing parents are made.
-    pub path: EntryPath,
-    /// What must stand there.
-    pub expect: Expect,
-    /// What the client says about the file.
-    pub meta: Meta,
-}
-
-impl Store {
-    /// Makes a content visible that is durable already.
-    pub(crate) fn publish(
-        &self,
-        target: Target,
-        source: Source,
-        identity: Identity,
-    ) -> Result<Published, StoreError> {
-        let publish = self.publish_intent(target, source, identity)?;
-        let pending = self.committer.commit(Intent::Publish(Box::new(publish)));
-        Ok(self.published(identity, &pending.wait()?))
-    }
-
-    pub(crate) fn publish_intent(
-        &self,
-        target: Target,
-        source: Source,
-        identity: Identity,
-    ) -> Result<Publish, StoreError> {
-        let fingerprint = self.fingerprint(&identity);
-        Ok(Publish {
-            space: target.space,
-            path: target.path,
-            expect: target.expect,
-            source,
-            fingerprint,
-            identity: Some(self.seal_identity(&fingerprint, &identity.blake3)?),
-            size: identity.size,
-            meta: target.meta,
-            now: self.now(),
-        })
-    }
-
-    pub(crate) fn published(&self, identity: Identity, outcome: &Outcome) -> Published {
-        match outcome {
-            &Outcome::Published { version, replaced, known, .. } => {
-                let fingerprint = self.fingerprint(&identity);
-                Published { identity, fingerprint, version, replaced, known }
-            }
-            other => unreachable!("a publication came to {other:?}"),
-        }
     }
 }
 

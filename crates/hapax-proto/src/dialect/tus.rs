@@ -12,8 +12,7 @@ use crate::span::{Length, Offset, SIZE_MAX};
 /// The version spoken, and the only one there is.
 pub const VERSION: &str = "1.0.0";
 /// The extensions spoken.
-pub const EXTENSIONS: &str =
-    "creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination";
+pub const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination,concatenation,concatenation-unfinished";
 /// The algorithms of checksums.
 pub const CHECKSUM_ALGORITHMS: &str = "sha1,sha256,md5,crc32";
 /// The media type of the bytes of an upload.
@@ -44,6 +43,9 @@ pub const UPLOAD_CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 /// The method meant, where only POST gets through.
 pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
+/// The most uploads that one is composed of.
+pub const MEMBERS_MAX: usize = 1_000;
+
 /// The longest `Upload-Metadata` taken, in bytes.
 const METADATA_MAX: usize = 16 << 10;
 
@@ -65,6 +67,40 @@ pub struct Creation {
     pub length: Option<Length>,
     /// What it says about the file.
     pub metadata: Metadata,
+    /// What the upload is to others, if it is something.
+    pub concat: Option<Concat>,
+}
+
+/// What an upload is to others: `Upload-Concat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concat {
+    /// A piece: never a file by itself.
+    Partial,
+    /// Composed of pieces, which are named in order by the last segments of their URLs. One may stand there several times.
+    Final(Vec<String>),
+}
+
+impl Concat {
+    /// Reads `Upload-Concat`. Members are absolute or relative URLs; whatever leads to their last segment is not looked at, for
+    /// a proxy may have changed it.
+    ///
+    /// # Errors
+    /// 400 if it is malformed, or names no member or more than [`MEMBERS_MAX`].
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "partial" {
+            return Ok(Self::Partial);
+        }
+        let members = text.strip_prefix("final;").ok_or_else(|| bad_field(&UPLOAD_CONCAT))?;
+        let members: Vec<_> = members.split_ascii_whitespace().map(last_segment).collect();
+        let fits = (1..=MEMBERS_MAX).contains(&members.len()) && members.iter().all(|name| !name.is_empty());
+        if fits { Ok(Self::Final(members)) } else { Err(bad_field(&UPLOAD_CONCAT)) }
+    }
+}
+
+/// Returns the last segment of the path of a URL.
+fn last_segment(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// Reads the fields of a creation.
@@ -78,15 +114,15 @@ pub fn parse_creation(fields: &HeaderMap) -> Result<Creation, Problem> {
         Some("1") => true,
         Some(_) => return Err(bad_field(&UPLOAD_DEFER_LENGTH)),
     };
-    if fields.contains_key(UPLOAD_CONCAT) {
-        return Err(bad_field(&UPLOAD_CONCAT));
-    }
-    if length.is_some() == deferred {
+    let concat = single(fields, &UPLOAD_CONCAT)?.map(Concat::parse).transpose()?;
+    // What is composed is as long as its members.
+    let says_length = !matches!(concat, Some(Concat::Final(_)));
+    if usize::from(length.is_some()) + usize::from(deferred) != usize::from(says_length) {
         return Err(bad_field(&UPLOAD_LENGTH));
     }
     let metadata =
         single(fields, &UPLOAD_METADATA)?.map_or_else(|| Ok(Metadata::default()), Metadata::parse)?;
-    Ok(Creation { length, metadata })
+    Ok(Creation { length, metadata, concat })
 }
 
 /// Reads a field that is a count of bytes.
@@ -305,8 +341,33 @@ mod tests {
         check(&[("upload-defer-length", "true")], Err(()));
         check(&[("upload-length", "-5")], Err(()));
         check(&[("upload-length", "5"), ("upload-length", "6")], Err(()));
-        check(&[("upload-length", "5"), ("upload-concat", "partial")], Err(()));
+        check(&[("upload-length", "5"), ("upload-concat", "partial")], Ok(Some(5)));
+        check(&[("upload-defer-length", "1"), ("upload-concat", "partial")], Ok(None));
+        check(&[("upload-concat", "partial")], Err(()));
+        check(&[("upload-concat", "final;/tus/a")], Ok(None));
+        check(&[("upload-length", "5"), ("upload-concat", "final;/tus/a")], Err(()));
+        check(&[("upload-defer-length", "1"), ("upload-concat", "final;/tus/a")], Err(()));
+        check(&[("upload-length", "5"), ("upload-concat", "whole")], Err(()));
         check(&[("upload-length", "5"), ("upload-metadata", "a !")], Err(()));
+    }
+
+    #[test]
+    fn a_composed_upload_names_its_members() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<&[&str]>) {
+            let members = expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(Concat::parse(text).ok(), members.map(Concat::Final), "{text:?}");
+        }
+        check("final;/tus/a /tus/b", Some(&["a", "b"]));
+        check("final;https://host/deep/tus/a a ../b", Some(&["a", "a", "b"]));
+        check("final; /tus/a?x=/y#z  b ", Some(&["a", "b"]));
+        check("final;", None);
+        check("final", None);
+        check("final;/tus/", None);
+        check("Final;/tus/a", None);
+        check(&format!("final;{}", "a ".repeat(MEMBERS_MAX + 1)), None);
+        assert!(Concat::parse(&format!("final;{}", "a ".repeat(MEMBERS_MAX))).is_ok());
+        assert_eq!(Concat::parse("partial"), Ok(Concat::Partial));
     }
 
     #[test]

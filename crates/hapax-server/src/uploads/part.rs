@@ -18,12 +18,14 @@ use http::StatusCode;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
+use crate::concat::{refuse_composed, settle_piece};
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
 
 /// `PUT /api/v1/uploads/<id>/parts/<n>?from=`.
 pub async fn store_part(call: &mut Call<'_>, id: UploadId, part: PartNumber) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
+    refuse_composed(&upload)?;
     call.refuse_coding()?;
     let run = parse_run(call, part)?;
     let declared = call.declared_digests()?.content;
@@ -51,7 +53,15 @@ pub async fn store_part(call: &mut Call<'_>, id: UploadId, part: PartNumber) -> 
         .await?;
     let stored = receive(call, &mut lane, run).await?;
     drop(lane);
+    settle_part(call, id).await?;
     answer(call, upload, part, stored, StatusCode::CREATED).await
+}
+
+/// Concludes what waits for an upload that is a piece of it, if this part was the last one missing.
+async fn settle_part(call: &Call<'_>, id: UploadId) -> Result<(), Refusal> {
+    let upload = call.upload(id).await?;
+    let offset = upload.prefix;
+    settle_piece(call, &upload, offset).await
 }
 
 /// Reads what the request says about its bytes.

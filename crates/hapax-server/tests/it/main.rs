@@ -36,6 +36,7 @@ mod files;
 mod ranges;
 
 /// Digests of whole files.
+mod concat;
 mod digests;
 
 /// Stock clients, browsers, crowds.

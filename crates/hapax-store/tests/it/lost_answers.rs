@@ -107,7 +107,7 @@ fn r2_a_commit_repeated_after_a_lost_answer_keeps_its_objects() {
     let bytes = content(1, 70_000);
     let session = Session::on(rig);
     let actor = session.actor();
-    let target = || hapax_store::upload::Target { expect: Expect::Nothing, ..actor.target("/file") };
+    let target = || hapax_store::publish::Target { expect: Expect::Nothing, ..actor.target("/file") };
     let put = || {
         let mut file = actor.store.begin_file(actor.user, target(), None)?;
         file.push(&bytes)?;

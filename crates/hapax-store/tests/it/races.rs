@@ -14,8 +14,9 @@ use hapax_proto::upload::{Held, State};
 use hapax_store::catalog::sqlite::SqliteCatalog;
 use hapax_store::catalog::{Expect, LaneId, Refusal, Upload};
 use hapax_store::error::{ErrorClass, StoreError};
+use hapax_store::publish::{Published, Target};
 use hapax_store::sweep::Keep;
-use hapax_store::upload::{Ending, PendingRun, Published, StoredRun, Target};
+use hapax_store::upload::{Ending, PendingRun, StoredRun};
 use tempfile::TempDir;
 
 use crate::rig::{Case, Draws, Rig, full, seed};

@@ -12,9 +12,10 @@ use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, EntryKind, Expect, LaneId, Meta, SpaceId, Upload, UploadId, UserId};
 use hapax_store::check::Depth;
 use hapax_store::error::StoreError;
+use hapax_store::publish::Target;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
-use hapax_store::upload::{CreateUpload, Ending, Target};
+use hapax_store::upload::{CreateUpload, Ending};
 
 use crate::rig::Rig;
 use crate::world::noise;

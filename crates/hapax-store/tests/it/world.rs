@@ -14,8 +14,9 @@ use hapax_store::disk::RealDisk;
 use hapax_store::error::StoreError;
 use hapax_store::key::MasterSource;
 use hapax_store::layout::Layout;
+use hapax_store::publish::Target;
 use hapax_store::store::{Settings, Store};
-use hapax_store::upload::{CreateUpload, Ending, Target};
+use hapax_store::upload::{CreateUpload, Ending};
 use tempfile::TempDir;
 
 /// A store in a directory of its own, with one user.
