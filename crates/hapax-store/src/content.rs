@@ -30,6 +30,8 @@ pub struct ContentReader {
     window: Vec<Extent>,
     /// The object that was read last.
     open: Option<(ObjectName, SealedReader)>,
+    /// Whether the window is all there is, and was so at one moment; else the catalog is asked as the reading goes on.
+    fixed: bool,
     /// The whole content, if the catalog holds it itself.
     inline: Option<Vec<u8>>,
 }
@@ -68,7 +70,26 @@ fn damaged(what: impl Into<String>, why: &'static str) -> StoreError {
 impl ContentReader {
     /// Reads extents; a content that is kept in the catalog is for [`Store::read_blob`].
     pub(crate) fn new(stores: &Stores, content: ContentId, size: Length) -> Self {
-        Self { stores: stores.clone(), content, size, window: Vec::new(), open: None, inline: None }
+        Self {
+            stores: stores.clone(),
+            content,
+            size,
+            window: Vec::new(),
+            open: None,
+            fixed: false,
+            inline: None,
+        }
+    }
+
+    /// Reads these extents of a content, ascending, whatever becomes of it meanwhile: objects never change, and what is
+    /// dropped stays for a while.
+    pub(crate) fn of_extents(
+        stores: &Stores,
+        content: ContentId,
+        size: Length,
+        extents: Vec<Extent>,
+    ) -> Self {
+        Self { window: extents, fixed: true, ..Self::new(stores, content, size) }
     }
 
     /// Returns how long the content is.
@@ -121,6 +142,9 @@ impl ContentReader {
         if let Some(extent) = held(&self.window) {
             return Ok(extent);
         }
+        if self.fixed {
+            return Err(damaged(format!("content {}", self.content), "it has a hole"));
+        }
         let ahead = Span::new(span.start(), self.size.end()).unwrap_or(span);
         self.window = self.stores.catalog.extents(self.content, ahead, WINDOW)?;
         held(&self.window).ok_or_else(|| damaged(format!("content {}", self.content), "it ends too early"))
@@ -135,7 +159,7 @@ impl ContentReader {
         let filled = out.len();
         out.resize(filled + to_usize(piece.length().get()), 0);
         match self.object(extent)?.read(start, &mut out[filled..]) {
-            Err(StoreError::MissingObject { .. }) => {
+            Err(StoreError::MissingObject { .. }) if !self.fixed => {
                 // Compaction may have moved the bytes since the window was filled: look once more, then give up.
                 self.open = None;
                 self.window.clear();

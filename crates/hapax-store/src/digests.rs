@@ -12,7 +12,7 @@ use crate::seal::{Purpose, Row};
 use crate::store::Store;
 
 /// How many bytes are read and hashed at a time.
-const CHUNK: Length = Length::new(256 << 10);
+pub(crate) const CHUNK: Length = Length::new(256 << 10);
 
 impl ContentReader {
     /// Reads a span and returns its digests. Blocks for as long as that takes.

@@ -47,6 +47,8 @@ pub mod intake;
 pub mod publish;
 /// The verbs of uploads.
 pub mod upload;
+/// Reading what an unfinished upload holds.
+pub mod durable;
 /// Appends: bytes in order, through however many parts they reach.
 pub mod append;
 /// Files composed of other uploads, without a byte copied.

@@ -798,7 +798,7 @@ impl Store {
 }
 
 /// Opens the hashing state and the tail of an open part.
-fn open_tail(
+pub(crate) fn open_tail(
     store: &Store,
     upload: UploadId,
     lane: LaneId,

@@ -10,6 +10,7 @@ mod appends;
 mod composed;
 mod bounds;
 mod copies;
+mod durable;
 mod faults;
 mod kills;
 mod lifecycle;

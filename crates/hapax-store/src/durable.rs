@@ -1,0 +1,198 @@
+//! Reading what an unfinished upload holds, at one moment: bytes in objects, and the tails that the catalog keeps. What
+//! is read does not change while it is being read, whoever writes meanwhile. It never writes.
+//!
+//! ```text
+//!   part 0            part 1                    part 2 (nothing)   part 3
+//!   [── an extent ──) [── fragment ──)[ tail )                     [── an extent ──)   an island
+//!   └───────────── the prefix ───────────────┘
+//! ```
+
+use hapax_proto::digest::Hasher;
+use hapax_proto::span::{Length, Offset, Span};
+
+use crate::catalog::{LaneId, OpenPart, Refusal, Upload, UploadId};
+use crate::content::ContentReader;
+use crate::digests::CHUNK;
+use crate::error::StoreError;
+use crate::store::Store;
+use crate::upload::open_tail;
+
+/// How often an upload is looked at again because it changed meanwhile. A look takes a fraction of what a change does.
+const LOOKS_MAX: u32 = 64;
+
+/// What an upload holds of a span.
+pub enum Durable {
+    /// All of it.
+    Held(DurableReader),
+    /// Not all of it: these spans are missing, ascending.
+    Missing(Vec<Span>),
+}
+
+/// Reads a span of an unfinished upload as it was when the reader was made.
+pub struct DurableReader {
+    span: Span,
+    extents: ContentReader,
+    /// What lies in no object, ascending.
+    tails: Vec<(Span, Vec<u8>)>,
+}
+
+impl Store {
+    /// Looks at an upload in several steps until nothing changed between the first and the last, so that all that was
+    /// seen is of one moment. Returns the upload of that moment as well.
+    ///
+    /// # Errors
+    /// What `look` returns; [`Refusal::Superseded`] if the upload does not stand still.
+    pub fn at_one_moment<T>(
+        &self,
+        id: UploadId,
+        look: impl Fn(&Upload) -> Result<T, StoreError>,
+    ) -> Result<(Upload, T), StoreError> {
+        let mut upload = self.upload(id)?;
+        for _ in 0..LOOKS_MAX {
+            let seen = look(&upload);
+            let now = self.upload(id)?;
+            if is_same(&upload, &now) {
+                return Ok((upload, seen?));
+            }
+            upload = now;
+        }
+        Err(Refusal::Superseded.into())
+    }
+
+    /// Tells whether an upload holds other bytes than it did, or ended.
+    pub fn has_changed(&self, upload: &Upload) -> Result<bool, StoreError> {
+        Ok(!is_same(upload, &self.upload(upload.id)?))
+    }
+
+    /// Finds what an open upload holds of a span. To be called [at one moment](Self::at_one_moment); the list of what
+    /// is to be read is in memory, so the span should be bounded.
+    pub fn read_durable(&self, upload: &Upload, span: Span) -> Result<Durable, StoreError> {
+        let extents = self.catalog().extents(upload.content, span, usize::MAX)?;
+        let mut tails = Vec::new();
+        for lane in self.catalog().open_lanes(upload.id)? {
+            tails.extend(
+                lane.open
+                    .map(|open| self.tail_within(upload.id, lane.id, &open, span))
+                    .transpose()?
+                    .flatten(),
+            );
+        }
+        tails.sort_by_key(|(tail, _)| tail.start());
+        let held = extents.iter().map(|extent| extent.span).chain(tails.iter().map(|(tail, _)| *tail));
+        let missing = missing(held.collect(), span);
+        if !missing.is_empty() {
+            return Ok(Durable::Missing(missing));
+        }
+        let size = span.end().since(Offset::ZERO).unwrap_or_default();
+        let extents = ContentReader::of_extents(&self.stores, upload.content, size, extents);
+        Ok(Durable::Held(DurableReader { span, extents, tails }))
+    }
+
+    /// Opens the tail of an open part, if any of it lies in a span.
+    fn tail_within(
+        &self,
+        upload: UploadId,
+        lane: LaneId,
+        open: &OpenPart,
+        span: Span,
+    ) -> Result<Option<(Span, Vec<u8>)>, StoreError> {
+        let start = open.have.checked_sub(open.tail).and_then(|kept| open.part.start().checked_add(kept));
+        let tail = start.and_then(|start| Span::at(start, open.tail));
+        let Some(tail) = tail.filter(|tail| tail.intersection(span).is_some()) else { return Ok(None) };
+        let (_, bytes) = open_tail(self, upload, lane, open)?;
+        if Length::of(&bytes) != tail.length() {
+            let what = format!("upload {upload}");
+            return Err(StoreError::Corrupt { what, why: "a tail has another length than its row says" });
+        }
+        Ok(Some((tail, bytes)))
+    }
+}
+
+/// Tells whether two looks saw the same bytes: every change raises one of these numbers.
+fn is_same(before: &Upload, after: &Upload) -> bool {
+    let state = |upload: &Upload| (upload.state, upload.generation, upload.content_version, upload.size);
+    state(before) == state(after)
+}
+
+/// Returns the spans of `span` that lie in none of `held`.
+fn missing(mut held: Vec<Span>, span: Span) -> Vec<Span> {
+    held.sort_by_key(|held| held.start());
+    let mut missing = Vec::new();
+    let mut from = span.start();
+    for held in held {
+        missing.extend(Span::new(from, held.start().min(span.end())).filter(|gap| !gap.is_empty()));
+        from = from.max(held.end());
+    }
+    missing.extend(Span::new(from, span.end()).filter(|gap| !gap.is_empty()));
+    missing
+}
+
+impl DurableReader {
+    /// Returns what it reads.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Hashes some of it. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// As [`ContentReader::read`]; [`StoreError::MissingObject`] also if the upload ended since.
+    pub fn hash(&mut self, span: Span, hasher: &mut Hasher) -> Result<(), StoreError> {
+        let (mut rest, mut bytes) = (span, Vec::new());
+        while !rest.is_empty() {
+            let chunk =
+                Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
+            bytes.clear();
+            let end = self.read_some(chunk, &mut bytes)?;
+            hasher.update(&bytes);
+            rest = Span::new(end, rest.end()).expect("what was read lies within the rest");
+        }
+        Ok(())
+    }
+
+    /// Reads the beginning of a span that is not empty, up to where a tail begins or ends, and returns where it stopped.
+    fn read_some(&mut self, span: Span, out: &mut Vec<u8>) -> Result<Offset, StoreError> {
+        let next = self.tails.iter().find(|(tail, _)| tail.end() > span.start());
+        match next.map(|(tail, bytes)| (*tail, bytes)) {
+            Some((tail, bytes)) if tail.start() <= span.start() => {
+                let piece = tail.intersection(span).expect("it begins in the tail");
+                let skipped = piece.start().since(tail.start()).expect("it begins in the tail");
+                let at = |length: Length| usize::try_from(length.get()).expect("a tail lies in memory");
+                out.extend_from_slice(&bytes[at(skipped)..at(skipped) + at(piece.length())]);
+                Ok(piece.end())
+            }
+            next => {
+                let end = next.map_or(span.end(), |(tail, _)| span.end().min(tail.start()));
+                let piece = Span::new(span.start(), end).expect("the tail begins behind it");
+                self.extents.read(piece, out)?;
+                Ok(end)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_of_a_span() {
+        #[track_caller]
+        fn check(held: &[(u64, u64)], span: (u64, u64), expected: &[(u64, u64)]) {
+            let spans = |pairs: &[(u64, u64)]| -> Vec<Span> {
+                pairs
+                    .iter()
+                    .map(|&(start, end)| Span::new(Offset::new(start), Offset::new(end)).unwrap())
+                    .collect()
+            };
+            assert_eq!(missing(spans(held), spans(&[span])[0]), spans(expected));
+        }
+        check(&[], (0, 0), &[]);
+        check(&[], (3, 9), &[(3, 9)]);
+        check(&[(0, 9)], (3, 9), &[]);
+        check(&[(5, 9), (0, 5)], (3, 8), &[]);
+        check(&[(0, 4), (6, 7)], (3, 9), &[(4, 6), (7, 9)]);
+        check(&[(0, 4), (8, 20)], (3, 9), &[(4, 8)]);
+        check(&[(9, 20)], (3, 9), &[(3, 9)]);
+    }
+}
