@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hapax_proto::digest::{Algorithm, Digest};
 use hapax_store::catalog::{UploadId, UserId};
 use hapax_store::store::Store;
 use tokio::sync::{Mutex, watch};
@@ -11,9 +12,25 @@ use crate::body::Stop;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
+use crate::recent::Recent;
 
 /// How many digests of stored bytes one account has computed at once.
 const DIGESTS_AT_ONCE: u32 = 2;
+/// How many digests of prefixes are remembered: some hundred bytes each.
+const PREFIXES_MAX: usize = 4_096;
+
+/// Which digest of which prefix: the numbers change with the bytes of the upload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PrefixKey {
+    /// The upload.
+    pub upload: UploadId,
+    /// Its generation.
+    pub generation: u32,
+    /// The version of its content.
+    pub content_version: u64,
+    /// The algorithm.
+    pub algorithm: Algorithm,
+}
 
 /// What all requests share.
 pub struct App {
@@ -31,6 +48,8 @@ pub struct App {
     pub parts: Gate<UploadId>,
     /// Digests being computed from stored bytes, for each account.
     pub digests: Gate<UserId>,
+    /// Digests of the prefixes of unfinished uploads that were computed lately.
+    pub prefixes: Recent<PrefixKey, Digest>,
     /// Held by the one check or sweep that runs.
     pub housework: Mutex<()>,
     /// Where the server is in its life.
@@ -50,6 +69,7 @@ impl App {
             requests: Gate::new(config.caps.requests_per_account),
             parts: Gate::new(config.caps.parts_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
+            prefixes: Recent::new(PREFIXES_MAX),
             housework: Mutex::default(),
             life: Life::begin(),
             config,

@@ -4,6 +4,7 @@
 use hapax_proto::dialect::integrity::{Integrity, IntegrityHasher};
 use hapax_proto::dialect::rufh::UPLOAD_COMPLETE;
 use hapax_proto::dialect::tus::{Checksum, UPLOAD_OFFSET};
+use hapax_proto::precondition::{Conditions, MethodKind, Precondition, Validators, decide_precondition};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::tree::PartNumber;
@@ -13,11 +14,12 @@ use hapax_store::catalog::{LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
 use http::HeaderValue;
-use http::header::TRAILER;
+use http::header::{ETAG, TRAILER};
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
 use crate::concat::{refuse_composed, settle_piece};
+use crate::prefix;
 use crate::refuse::ended;
 use crate::respond::Refusal;
 
@@ -61,16 +63,39 @@ pub struct Appended {
 /// offset is what it was. 503, and 409 `superseded`, for a body that was cut or taken over: what arrived of it is
 /// durable, unless it was to be verified by a trailer.
 pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Result<Appended, Refusal> {
+    take(call, id, request, &Conditions::default()).await
+}
+
+/// Takes an append in that was sent to the upload itself: there the request's preconditions speak of its prefix. They
+/// are weighed before anybody is disturbed, and once more when whoever was writing has ended.
+///
+/// # Errors
+/// As [`append`], and 412 if the prefix is not what the client takes it for: nothing of the body was read then.
+pub async fn append_if(call: &mut Call<'_>, id: UploadId, request: Request) -> Result<Appended, Refusal> {
+    let conditions = Conditions::parse(&call.parts.headers);
+    if conditions != Conditions::default() {
+        let (upload, durable) = standing(call, id).await?;
+        weigh(&conditions, &upload, durable)?;
+    }
+    take(call, id, request, &conditions).await
+}
+
+async fn take(
+    call: &mut Call<'_>,
+    id: UploadId,
+    request: Request,
+    conditions: &Conditions,
+) -> Result<Appended, Refusal> {
     let said = said(call, &request)?;
     let mut lane = call.app.store.lanes().take(id, LaneId::Append).await;
     if lane.is_evicted() {
         return Err(Kind::Superseded.into());
     }
-    let (mut upload, mut durable, mut room) = admitted(call, id, &request).await?;
+    let (mut upload, mut durable, mut room) = admitted(call, id, &request, conditions).await?;
     let first = PartNumber::holding(durable).unwrap_or_default();
     if call.app.store.lanes().end_parts_from(id, first).await {
         // What they kept may have moved the end of the prefix.
-        (upload, durable, room) = admitted(call, id, &request).await?;
+        (upload, durable, room) = admitted(call, id, &request, conditions).await?;
     }
     let upload = agree_on_size(call, upload, durable, request.total).await?;
     let counts = if said.is_empty() { Counts::AtOnce } else { Counts::OnceVerified };
@@ -90,13 +115,15 @@ pub async fn append(call: &mut Call<'_>, id: UploadId, request: Request) -> Resu
 /// Finds out where the upload stands, and how many bytes the request may bring.
 ///
 /// # Errors
-/// 409 and 413, as [`append`].
+/// 409, 412 and 413, as [`append_if`].
 async fn admitted(
     call: &Call<'_>,
     id: UploadId,
     request: &Request,
+    conditions: &Conditions,
 ) -> Result<(Upload, Offset, Length), Refusal> {
     let (upload, durable) = standing(call, id).await?;
+    weigh(conditions, &upload, durable)?;
     let progress = Progress { durable, total: upload.size.or(request.total) };
     match decide_append(&progress, &request.append) {
         AppendVerdict::Write { room } => Ok((upload, durable, room.length())),
@@ -128,9 +155,19 @@ pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<(Upload, Offset),
     if upload.state != State::Open {
         return Err(ended(upload.state).into());
     }
-    let looked_up = upload.clone();
-    let offset = call.store(move |store| store.durable_offset(&looked_up)).await?;
-    Ok((upload, offset))
+    call.store(move |store| store.at_one_moment(id, |upload| store.durable_offset(upload))).await
+}
+
+/// Weighs preconditions against the prefix that is durable.
+fn weigh(conditions: &Conditions, upload: &Upload, durable: Offset) -> Result<(), Refusal> {
+    let current = Validators { etag: prefix::tag(upload, durable), last_modified: None };
+    match decide_precondition(MethodKind::Write, conditions, Some(&current)) {
+        Precondition::Proceed | Precondition::NotModified => Ok(()),
+        Precondition::Failed => Err(Refusal::from(Kind::PreconditionFailed)
+            .field(ETAG, current.etag.to_value())
+            .field(UPLOAD_OFFSET, durable.get().into())
+            .field(UPLOAD_COMPLETE, HeaderValue::from_static("?0"))),
+    }
 }
 
 /// Takes the size that a request states for the upload's, if none was agreed on before.

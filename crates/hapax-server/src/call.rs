@@ -2,7 +2,6 @@
 //! place, ask whether it may be done, read parameters and JSON, let the store act. It builds no response.
 
 use std::error::Error;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::auth::{Caller, Who, access_id};
 use crate::body::RequestBody;
+use crate::line::Peer;
 use crate::respond::Refusal;
 
 /// One request on its way through a handler.
@@ -34,7 +34,7 @@ pub struct Call<'a> {
     /// Who asks.
     pub caller: Caller,
     /// From where.
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
     /// What the route needs.
     pub verb: Verb,
     /// Method, target and fields.

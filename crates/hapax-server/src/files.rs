@@ -35,7 +35,7 @@ use crate::body::{Bounds, Download, Ended, Pumped, Sink, Source, pump};
 use crate::call::{Call, Declared, Place, bad_field, long_path};
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
 
-pub use digests::{READ_MAX, preferences};
+pub use digests::{Choice, READ_MAX, choose, preferences, wanted};
 
 /// What is to be read, with everything that describes it.
 pub struct Readable {
@@ -89,7 +89,7 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
             return Err(with_fields(problem, fields));
         }
     };
-    let digests: Digests = digests::wanted(call, &blob).await?.into_iter().collect();
+    let digests: Digests = wanted(call, &blob).await?.into_iter().collect();
     fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
     if call.parts.method == Method::HEAD {
         return Ok(respond::empty(status, fields));

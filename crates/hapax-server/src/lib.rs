@@ -16,6 +16,10 @@ pub mod config;
 pub mod metrics;
 /// How many of a kind may be under way at once.
 pub mod limits;
+/// What was computed lately, of bounded number.
+pub mod recent;
+/// Whether a peer is still there.
+pub mod line;
 /// One accepted connection: replay, stall deadline, lingering close.
 pub mod socket;
 /// The bounded pumps between socket and store.
@@ -46,6 +50,8 @@ pub mod hash_tree;
 pub mod finish;
 /// Uploads composed of others.
 pub mod concat;
+/// The prefix of an unfinished upload: its tag and its digests.
+pub mod prefix;
 /// Bytes behind what an upload holds.
 pub mod append;
 /// The native dialect of uploads.

@@ -61,6 +61,11 @@ pub fn body_sent(bytes: u64) {
     counter!("hapax_body_bytes_sent_total").increment(bytes);
 }
 
+/// Counts the bytes of unfinished uploads that were read for a digest.
+pub fn upload_read(bytes: u64) {
+    counter!("hapax_upload_bytes_hashed_total").increment(bytes);
+}
+
 /// Counts a refused password or token.
 pub fn credentials_refused() {
     counter!("hapax_credentials_refused_total").increment(1);

@@ -2,15 +2,15 @@
 
 use hapax_proto::dialect::rufh::{UPLOAD_COMPLETE, completeness};
 use hapax_proto::dialect::tus::{self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_OFFSET};
-use hapax_proto::digest::{Algorithm, Digest, Digests, REPR_DIGEST};
+use hapax_proto::digest::{Digests, REPR_DIGEST};
 use hapax_proto::disposition::content_type;
 use hapax_proto::download::{Description, Facts};
 use hapax_proto::precondition::Validators;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Offset;
 use hapax_proto::upload::State;
-use hapax_proto::validator::{EntityTag, HttpDate};
-use hapax_store::catalog::{Counted, LaneId, Upload, UploadId};
+use hapax_proto::validator::HttpDate;
+use hapax_store::catalog::{Blob, Counted, LaneId, Space, Upload, UploadId};
 use hapax_store::lane::LaneGuard;
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -18,8 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::app::App;
 use crate::call::Call;
 use crate::concat;
-use crate::files::{Readable, entity_tag, location, preferences, send};
+use crate::files::{Readable, entity_tag, location, send, wanted};
 use crate::finish::notes_of;
+use crate::prefix::{self, Prefix};
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
 
@@ -33,17 +34,39 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let (upload, lane) = settled(call, id).await?;
     let upload = if is_waiting(&upload) { concat::conclude(call, upload).await? } else { upload };
     drop(lane);
-    let wants_digest = preferences(&call.parts.headers)?.choose(&[Algorithm::Blake3]).is_some();
-    let (mut fields, offset) = standing(call, &upload).await?;
+    let (fields, _) = standing(call, &upload).await?;
+    let mut fields = with_digest(call, &upload, fields).await?;
     let (name, value) = completeness(&call.parts.headers, upload.state == State::Done);
     fields.insert(name, value);
-    if wants_digest && upload.state == State::Open {
-        let length = offset.since(Offset::ZERO).unwrap_or_default();
-        let root = call.store(move |store| store.prefix_root(&upload, length)).await?;
-        let digests: Digests = root.map(Digest::from).into_iter().collect();
-        fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
-    }
     Ok(respond::empty(StatusCode::OK, fields))
+}
+
+/// Adds the digest that the request wants: of the prefix, or of the file once there is one. All fields are of the same
+/// moment as the digest then, whoever wrote while it was computed.
+pub async fn with_digest(
+    call: &Call<'_>,
+    upload: &Upload,
+    mut fields: HeaderMap,
+) -> Result<HeaderMap, Refusal> {
+    if !prefix::is_digest_wanted(call)? {
+        return Ok(fields);
+    }
+    let digest = match upload.state {
+        // What it is, its members say.
+        State::Open if is_waiting(upload) => None,
+        State::Open => {
+            let Prefix { upload, offset, digest } = prefix::look(call, upload.id).await?;
+            fields.extend(describe(call, &upload, offset)?);
+            digest
+        }
+        _ => match blob_of(call, upload).await? {
+            Some((blob, _)) => wanted(call, &blob).await?,
+            None => None,
+        },
+    };
+    let digests: Digests = digest.into_iter().collect();
+    fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
+    Ok(fields)
 }
 
 /// Ends a running append and returns the upload as that left it, with the lane. The caller has been let in already.
@@ -69,15 +92,8 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
         let fields = fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
         return Err(fields.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value)));
     }
-    let done = upload.done.clone().ok_or_else(|| ended(upload.state))?;
-    let (owned, app) = (upload.clone(), call.app);
-    let found = call
-        .store(move |store| {
-            let blob = store.catalog().blob_in_space(owned.space, &done.fingerprint)?;
-            Ok(blob.zip(store.catalog().space_by_id(owned.space)?))
-        })
-        .await?;
-    let (blob, space) = found.ok_or(Kind::NotFound)?;
+    let (blob, space) = blob_of(call, &upload).await?.ok_or(Kind::NotFound)?;
+    let app = call.app;
     let name = upload.path.name().map_or("", |name| name.as_str());
     let validators = Validators { etag: entity_tag(&app.store, &blob.fingerprint), last_modified: None };
     let file = Readable {
@@ -92,32 +108,60 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     send(call, file).await
 }
 
+/// Finds the file that an upload became, if it is still in the owner's space.
+async fn blob_of(call: &Call<'_>, upload: &Upload) -> Result<Option<(Blob, Space)>, Refusal> {
+    let done = upload.done.clone().ok_or_else(|| ended(upload.state))?;
+    let space = upload.space;
+    call.store(move |store| {
+        let blob = store.catalog().blob_in_space(space, &done.fingerprint)?;
+        Ok(blob.zip(store.catalog().space_by_id(space)?))
+    })
+    .await
+}
+
 /// Returns the fields that say where an upload stands, alike in every dialect, and the offset among them. For one
 /// that is done, they say where its file went.
 ///
 /// # Errors
 /// 410 if it ended without a result.
 pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset), Refusal> {
-    let (is_done, offset) = match upload.state {
-        State::Done => (true, upload.size.unwrap_or_default().end()),
+    let id = upload.id;
+    let (upload, offset) = match upload.state {
         State::Open => {
-            let looked_up = upload.clone();
-            (false, call.store(move |store| store.durable_offset(&looked_up)).await?)
+            call.store(move |store| store.at_one_moment(id, |upload| store.durable_offset(upload))).await?
         }
+        _ => (upload.clone(), Offset::ZERO),
+    };
+    let offset = match upload.state {
+        State::Open => offset,
+        State::Done => upload.size.unwrap_or_default().end(),
         state => return Err(ended(state).into()),
     };
+    let mut fields = describe(call, &upload, offset)?;
+    if upload.state == State::Done {
+        let space = upload.space;
+        let space =
+            call.store(move |store| store.catalog().space_by_id(space)).await?.ok_or(Kind::NotFound)?;
+        fields.insert(CONTENT_LOCATION, location(call.app, &space, &upload.path));
+    }
+    Ok((fields, offset))
+}
+
+/// Returns the fields that say how an upload stands that is open, or done, at an offset.
+fn describe(call: &Call<'_>, upload: &Upload, offset: Offset) -> Result<HeaderMap, Refusal> {
+    let is_done = upload.state == State::Done;
     let mut fields = HeaderMap::from_iter([
         (UPLOAD_OFFSET, number(offset.get())),
         (UPLOAD_COMPLETE, HeaderValue::from_static(if is_done { "?1" } else { "?0" })),
         (UPLOAD_LIMIT, limit(call.app, upload)),
-        (ETAG, prefix_tag(upload, offset)),
+        (ETAG, prefix::tag(upload, offset).to_value()),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (TUS_RESUMABLE, HeaderValue::from_static(tus::VERSION)),
     ]);
     match upload.size {
         Some(size) => fields.insert(UPLOAD_LENGTH, number(size.get())),
         None => fields.insert(UPLOAD_DEFER_LENGTH, number(1)),
     };
-    fields.insert(TUS_RESUMABLE, HeaderValue::from_static(tus::VERSION));
     if is_waiting(upload) {
         // How long it is, and how much of that is there, its members say.
         fields.remove(UPLOAD_OFFSET);
@@ -127,26 +171,15 @@ pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Of
     for (name, note) in [(tus::UPLOAD_METADATA, notes.metadata), (tus::UPLOAD_CONCAT, notes.concat)] {
         fields.extend(note.and_then(|note| HeaderValue::from_str(&note).ok()).map(|note| (name, note)));
     }
-    if is_done {
-        let space = upload.space;
-        let space =
-            call.store(move |store| store.catalog().space_by_id(space)).await?.ok_or(Kind::NotFound)?;
-        fields.insert(CONTENT_LOCATION, location(call.app, &space, &upload.path));
-    } else {
+    if !is_done {
         let date = HttpDate::from_seconds(call.app.store.wall_time_of(upload.expires).as_secs());
         fields.insert(UPLOAD_EXPIRES, date.to_value());
     }
-    Ok((fields, offset))
+    Ok(fields)
 }
 
 fn number(number: u64) -> HeaderValue {
     HeaderValue::from(number)
-}
-
-/// The tag of the prefix: it changes when the prefix does.
-fn prefix_tag(upload: &Upload, offset: Offset) -> HeaderValue {
-    let tag = EntityTag::strong(&format!("{}-{offset}", upload.generation));
-    tag.expect("digits may stand in an entity tag").to_value()
 }
 
 /// What the upload is limited to (IETF draft, `Upload-Limit`).

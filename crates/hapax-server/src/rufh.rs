@@ -51,7 +51,7 @@ pub async fn create(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Ref
     call.verb = Verb::WriteUpload;
     let url = HeaderValue::from_str(&uploads::url(call.app, upload.id)).expect("a URL is visible ASCII");
     let request = Request { offset: Some(Offset::ZERO), ..request };
-    let taken = take(call, upload.id, request, content).await;
+    let taken = take(call, upload.id, request, Guard::Target).await;
     // The upload exists whatever became of its bytes, and the client must learn where: it asks there and goes on.
     let mut response = taken.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
     if !request.complete {
@@ -123,7 +123,16 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
         // is there.
         return answer_done(call, &upload, false).await;
     }
-    take(call, id, request, content).await
+    take(call, id, request, Guard::Prefix).await
+}
+
+/// What the preconditions of a request speak of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    /// The file that the upload is to become; weighed by whoever created it.
+    Target,
+    /// The prefix of the upload.
+    Prefix,
 }
 
 /// Takes the body in, and makes the file visible if it was the last one.
@@ -131,8 +140,9 @@ async fn take(
     call: &mut Call<'_>,
     id: UploadId,
     request: Request,
-    content: Option<Length>,
+    guard: Guard,
 ) -> Result<Response, Refusal> {
+    let content = call.content_length().map(Length::new);
     let at = request.offset.unwrap_or(Offset::ZERO);
     let is_whole = request.complete && at == Offset::ZERO;
     let append = append::Request {
@@ -141,7 +151,11 @@ async fn take(
         checksum: None,
         extent: if is_whole { Extent::Whole } else { Extent::Piece },
     };
-    let appended = match append::append(call, id, append).await {
+    let appended = match guard {
+        Guard::Target => append::append(call, id, append).await,
+        Guard::Prefix => append::append_if(call, id, append).await,
+    };
+    let appended = match appended {
         Err(refusal) if refusal.problem().kind == Kind::TooLarge => {
             // A body of unknown length that turns out too long makes it unknowable what belongs to the file.
             if content.is_none() {

@@ -28,17 +28,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{App, Phase};
 use crate::config::TlsFiles;
+use crate::line::{Line, Peer};
 use crate::metrics::OpenConnection;
 use crate::respond::{self, Response};
 use crate::service;
-use crate::socket::{Protocol, Socket, recognise};
+use crate::socket::{Peek, Protocol, Socket, recognise};
 
 /// The largest header, in bytes; more is 431.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
@@ -282,7 +283,7 @@ impl Visit {
         }
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, mut stream: S) {
+    async fn converse<S: AsyncRead + AsyncWrite + Peek + Unpin + Send + 'static>(self, mut stream: S) {
         let deadlines = self.app.config.deadlines;
         let draining = self.app.life.reached(Phase::Draining);
         let recognised = tokio::select! {
@@ -292,14 +293,18 @@ impl Visit {
         let Ok((protocol, replay)) = recognised else {
             return;
         };
-        let socket = TokioIo::new(Socket::new(stream, replay, deadlines.idle_body));
+        let socket = Socket::new(stream, replay, deadlines.idle_body);
+        let line = Arc::clone(socket.line());
+        let socket = TokioIo::new(socket);
         let asked = Arc::new(AtomicBool::new(false));
         let service = service_fn({
             let (app, busy, peer, asked) =
                 (Arc::clone(&self.app), self.busy.clone(), self.peer, Arc::clone(&asked));
+            let line = Arc::clone(&line);
             move |request| {
                 asked.store(true, Ordering::Relaxed);
-                answer(Arc::clone(&app), peer, busy.clone(), request)
+                let (peer, waits) = Peer::of(peer, &line);
+                answer(Arc::clone(&app), (peer, waits), busy.clone(), request)
             }
         });
         let outcome = match protocol {
@@ -311,7 +316,7 @@ impl Visit {
                     .max_buf_size(READ_BYTES_MAX)
                     .half_close(true)
                     .serve_connection(socket, service);
-                self.drive(pin!(connection), http1::Connection::graceful_shutdown, &asked).await
+                self.drive(pin!(connection), http1::Connection::graceful_shutdown, (&asked, &line)).await
             }
             Protocol::Http2 => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -324,7 +329,7 @@ impl Visit {
                     .keep_alive_interval(PING_INTERVAL)
                     .keep_alive_timeout(PING_TIMEOUT)
                     .serve_connection(socket, service);
-                self.drive(pin!(connection), http2::Connection::graceful_shutdown, &asked).await
+                self.drive(pin!(connection), http2::Connection::graceful_shutdown, (&asked, &line)).await
             }
         };
         if let Err(error) = outcome {
@@ -338,7 +343,7 @@ impl Visit {
         &self,
         mut connection: Pin<&mut C>,
         end_gracefully: impl Fn(Pin<&mut C>),
-        asked: &AtomicBool,
+        (asked, line): (&AtomicBool, &Line),
     ) -> hyper::Result<()> {
         let mut draining = pin!(self.app.life.reached(Phase::Draining));
         let mut first = pin!(sleep(self.app.config.deadlines.header));
@@ -346,6 +351,8 @@ impl Visit {
         loop {
             tokio::select! {
                 outcome = connection.as_mut() => return outcome,
+                // The socket looks for the peer's end when the connection is polled, which the loop does now.
+                () = line.watched() => {}
                 () = &mut draining, if !ends => {
                     ends = true;
                     end_gracefully(connection.as_mut());
@@ -361,16 +368,17 @@ impl Visit {
     }
 }
 
-/// Answers a request in a task of its own, which goes on when the connection does not.
+/// Answers a request in a task of its own, which goes on when the connection does not. It can ask whether this future
+/// still lives, which `_waits` tells.
 async fn answer(
     app: Arc<App>,
-    peer: SocketAddr,
+    (peer, _waits): (Peer, watch::Sender<()>),
     busy: mpsc::Sender<()>,
     request: Request<Incoming>,
 ) -> Result<Response, std::convert::Infallible> {
     let task = tokio::spawn(async move {
         let _busy = busy;
-        service::answer(&app, peer, request).await
+        service::answer(&app, &peer, request).await
     });
     Ok(task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handler failed");

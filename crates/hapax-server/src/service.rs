@@ -2,7 +2,6 @@
 //! The order is part of the protocol: authentication, existence and right, limits, preconditions, body; and nothing
 //! reads the body before a handler decided to.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use hapax_proto::access::{Subject, Verb};
@@ -17,6 +16,7 @@ use crate::app::App;
 use crate::auth::decide_origin;
 use crate::body::RequestBody;
 use crate::call::Call;
+use crate::line::Peer;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 const NO_ROUTE: &str = "None";
 
 /// Answers a request.
-pub async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response {
+pub async fn answer(app: &App, peer: &Peer, request: Request<Incoming>) -> Response {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let mut body = RequestBody::new(body);
@@ -52,20 +52,20 @@ pub async fn answer(app: &App, peer: SocketAddr, request: Request<Incoming>) -> 
     let response = respond::early(response, body, parts.version, app.config.deadlines.idle_body).await;
     let (status, took) = (response.status(), begun.elapsed());
     metrics::request_answered(name, status, took);
-    tracing::debug!(%peer, method = %parts.method, route = name, status = status.as_u16(), ?took, "answered");
+    tracing::debug!(peer = %peer.address, method = %parts.method, route = name, status = status.as_u16(), ?took, "answered");
     response
 }
 
 /// Answers a request that has a route.
 async fn act(
     app: &App,
-    peer: SocketAddr,
+    peer: &Peer,
     verb: Verb,
     route: Route,
     parts: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response, Refusal> {
-    let caller = app.auth.caller(&parts.headers, peer.ip()).await?;
+    let caller = app.auth.caller(&parts.headers, peer.address.ip()).await?;
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
     decide_origin(&parts.method, &parts.headers, host, &app.config.allowed_origins)?;
@@ -78,7 +78,7 @@ async fn act(
             Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
         }
     };
-    dispatch(route, Call { app, caller, peer: peer.ip(), verb, parts, body }).await
+    dispatch(route, Call { app, caller, peer, verb, parts, body }).await
 }
 
 /// Hands the request to its handler.

@@ -9,12 +9,17 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
+
+use crate::line::Line;
 
 /// How many bytes a lingering close discards at most.
 pub const LINGER_BYTES: usize = 1 << 20;
@@ -54,6 +59,28 @@ pub async fn recognise<S: AsyncRead + Unpin>(
     timeout(deadline, recognition).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// A stream whose peer's end can be seen without reading what comes before it.
+pub trait Peek {
+    /// Resolves when the peer has ended its side and nothing else is left to read; may miss it where bytes are.
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Peek for TcpStream {
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0; 1];
+        match ready!(self.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+        }
+    }
+}
+
+impl Peek for TlsStream<TcpStream> {
+    fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_ref().0.poll_ended(cx)
+    }
+}
+
 /// A stream that begins with bytes read before, fails when its peer takes nothing for too long, and lingers when
 /// it is shut down.
 #[derive(Debug)]
@@ -63,6 +90,7 @@ pub struct Socket<S> {
     stall_max: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     peer_ended: bool,
+    line: Arc<Line>,
     closing: Closing,
 }
 
@@ -73,10 +101,16 @@ enum Closing {
     Done,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Peek + Unpin> Socket<S> {
     /// Wraps a stream from which `replay` was read already; `stall_max` is how long it may take nothing.
     pub fn new(stream: S, replay: Bytes, stall_max: Duration) -> Self {
-        Self { stream, replay, stall_max, stalled: None, peer_ended: false, closing: Closing::Open }
+        let (line, closing) = (Arc::default(), Closing::Open);
+        Self { stream, replay, stall_max, stalled: None, peer_ended: false, line, closing }
+    }
+
+    /// Returns what handlers may ask about the connection.
+    pub fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     /// Passes on whether a write made progress, or fails it when the last progress is too long ago.
@@ -115,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Peek + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Peek + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch_stall(cx, wrote)
@@ -154,6 +188,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The HTTP library reads nothing while a request is being answered, but it flushes whenever it is woken.
+        if self.line.is_watched() && self.replay.is_empty() && self.stream.poll_ended(cx).is_ready() {
+            self.line.end();
+        }
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.watch_stall(cx, flushed)
     }
@@ -176,10 +214,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::Instant;
 
     use super::*;
+
+    impl Peek for DuplexStream {
+        fn poll_ended(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
 
     const STALL: Duration = Duration::from_mins(1);
 

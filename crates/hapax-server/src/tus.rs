@@ -28,7 +28,7 @@ use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
 use crate::concat::{self, settle_piece};
 use crate::finish::{notes_of, publish, publish_known};
-use crate::resource::{is_waiting, settled, standing};
+use crate::resource::{is_waiting, settled, standing, with_digest};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
@@ -239,14 +239,19 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
 async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
     call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
-    let (upload, _lane) = settled(call, id).await?;
-    if is_waiting(&upload) {
+    let (upload, lane) = settled(call, id).await?;
+    let fields = if is_waiting(&upload) {
         let upload = concat::conclude(call, upload).await?;
-        return Ok(standing(call, &upload).await?.0);
-    }
-    let (fields, offset) = standing(call, &upload).await?;
-    settle_piece(call, &upload, offset).await?;
-    if upload.state == State::Open { conclude(call, upload, offset).await } else { Ok(fields) }
+        standing(call, &upload).await?.0
+    } else {
+        let (fields, offset) = standing(call, &upload).await?;
+        settle_piece(call, &upload, offset).await?;
+        if upload.state == State::Open { conclude(call, upload, offset).await? } else { fields }
+    };
+    // A digest may take long to compute; nobody has to wait for that.
+    drop(lane);
+    let upload = call.upload(id).await?;
+    with_digest(call, &upload, fields).await
 }
 
 /// `PATCH /tus/<id>`: bytes behind what is there.
@@ -266,7 +271,8 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     let checksum = Checksum::parse(&call.parts.headers)?;
     let append = Append { at, length: call.content_length().map(Length::new) };
     let Appended { upload, offset, lane } =
-        append::append(call, id, append::Request { append, total, checksum, extent: Extent::Piece }).await?;
+        append::append_if(call, id, append::Request { append, total, checksum, extent: Extent::Piece })
+            .await?;
     let fields = conclude(call, upload, offset).await?;
     drop(lane);
     Ok(respond::empty(StatusCode::NO_CONTENT, fields))

@@ -277,11 +277,15 @@ fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Publish
 /// Says which bytes are missing.
 fn incomplete(store: &Store, upload: &Upload, size: Length) -> Result<Problem, StoreError> {
     let received = store.received(upload, PartNumber::FIRST, 0)?;
-    let mut missing = gaps(&received.spans, size);
-    let more = missing.len() > MISSING_MAX;
-    missing.truncate(MISSING_MAX);
-    let pairs = missing.iter().map(|span| json!([span.start().get(), span.end().get()])).collect();
-    Ok(Problem::new(Kind::Incomplete).member("missing", Value::Array(pairs)).member("more", more))
+    Ok(missing(gaps(&received.spans, size)))
+}
+
+/// The problem that these bytes are not there.
+fn missing(mut spans: Vec<Span>) -> Problem {
+    let more = spans.len() > MISSING_MAX;
+    spans.truncate(MISSING_MAX);
+    let pairs = spans.iter().map(|span| json!([span.start().get(), span.end().get()])).collect();
+    Problem::new(Kind::Incomplete).member("missing", Value::Array(pairs)).member("more", more)
 }
 
 /// Returns the spans of a file of this size that lie in none of the given ones, which are ascending.

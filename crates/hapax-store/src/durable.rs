@@ -23,7 +23,7 @@ const LOOKS_MAX: u32 = 64;
 /// What an upload holds of a span.
 pub enum Durable {
     /// All of it.
-    Held(DurableReader),
+    Held(Box<DurableReader>),
     /// Not all of it: these spans are missing, ascending.
     Missing(Vec<Span>),
 }
@@ -85,7 +85,7 @@ impl Store {
         }
         let size = span.end().since(Offset::ZERO).unwrap_or_default();
         let extents = ContentReader::of_extents(&self.stores, upload.content, size, extents);
-        Ok(Durable::Held(DurableReader { span, extents, tails }))
+        Ok(Durable::Held(Box::new(DurableReader { span, extents, tails })))
     }
 
     /// Opens the tail of an open part, if any of it lies in a span.

@@ -26,25 +26,41 @@ pub fn preferences(fields: &HeaderMap) -> Result<Preferences, Refusal> {
 ///
 /// # Errors
 /// 400 for a field that cannot be read.
-pub(super) async fn wanted(call: &Call<'_>, blob: &Blob) -> Result<Option<Digest>, Refusal> {
+pub async fn wanted(call: &Call<'_>, blob: &Blob) -> Result<Option<Digest>, Refusal> {
     let preferences = preferences(&call.parts.headers)?;
     if preferences.choose(Algorithm::ALL).is_none() {
         return Ok(None);
     }
     let known = known(call, blob).await?;
-    let at_hand: Vec<Algorithm> = known.algorithms().collect();
-    let costly = Algorithm::ALL.iter().copied().filter(|algorithm| known.get(*algorithm).is_none());
-    let costly = costly.filter(|_| blob.size <= READ_MAX);
+    let computed = match choose(&preferences, &known, blob.size <= READ_MAX) {
+        None => return Ok(None),
+        Some(Choice::Known(digest)) => return Ok(Some(digest)),
+        Some(Choice::Computed(algorithm)) => computed(call, blob, algorithm).await?,
+    };
+    match (computed, choose(&preferences, &known, false)) {
+        (Some(digest), _) | (None, Some(Choice::Known(digest))) => Ok(Some(digest)),
+        (None, _) => Ok(None),
+    }
+}
+
+/// What a preference comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// This is known.
+    Known(Digest),
+    /// This has to be computed.
+    Computed(Algorithm),
+}
+
+/// Chooses what is wanted most among what is known and, if the bytes may be read for it, all the others. Among equals
+/// one that is known wins.
+pub fn choose(preferences: &Preferences, known: &Digests, may_read: bool) -> Option<Choice> {
+    let costly =
+        Algorithm::ALL.iter().copied().filter(|algorithm| may_read && known.get(*algorithm).is_none());
     // The known ones come first, and so win where several are wanted alike.
-    let available: Vec<Algorithm> = at_hand.iter().copied().chain(costly).collect();
-    let Some(chosen) = preferences.choose(&available) else { return Ok(None) };
-    if let Some(digest) = known.get(chosen) {
-        return Ok(Some(digest));
-    }
-    match computed(call, blob, chosen).await? {
-        Some(digest) => Ok(Some(digest)),
-        None => Ok(preferences.choose(&at_hand).and_then(|algorithm| known.get(algorithm))),
-    }
+    let available: Vec<Algorithm> = known.algorithms().chain(costly).collect();
+    let chosen = preferences.choose(&available)?;
+    Some(known.get(chosen).map_or(Choice::Computed(chosen), Choice::Known))
 }
 
 /// Tells whether a file is what a request declares it to be, by a digest that nobody can forge. Everything declared

@@ -45,6 +45,9 @@ mod stock;
 /// The native dialect of uploads.
 mod uploads;
 
+/// The prefix of an unfinished upload.
+mod prefix;
+
 /// Many small appends to one upload.
 mod appends;
 

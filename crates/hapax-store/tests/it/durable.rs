@@ -26,7 +26,7 @@ fn look(world: &World, upload: &Upload, span: Span) -> Durable {
 #[track_caller]
 fn reader(world: &World, upload: &Upload, span: Span) -> DurableReader {
     match look(world, upload, span) {
-        Durable::Held(reader) => reader,
+        Durable::Held(reader) => *reader,
         Durable::Missing(missing) => panic!("{missing:?} are missing of {span:?}"),
     }
 }
