@@ -22,3 +22,6 @@ mod web;
 
 /// Clients of others that resume their uploads, as they come out of their registries.
 mod clients;
+
+/// The scripts of the documentation, and what it shows of them.
+mod examples;
