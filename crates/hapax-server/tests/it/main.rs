@@ -48,6 +48,9 @@ mod uploads;
 /// The prefix of an unfinished upload.
 mod prefix;
 
+/// Senders that fell silent, and who takes over from them.
+mod takeover;
+
 /// Many small appends to one upload.
 mod appends;
 

@@ -125,6 +125,11 @@ impl Wire {
         Answer { status, fields, body: Vec::new() }
     }
 
+    /// Ends the connection as a process does that was killed with bytes unread, or a router that forgot it.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     /// Ends the sending side.
     pub(crate) async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
