@@ -29,6 +29,15 @@ mod again;
 /// Many at once.
 mod crowd;
 
+/// Uploads by tus, and one composed of others.
+mod tus;
+
+/// Senders that fell silent.
+mod silent;
+
+/// A server that was killed and comes back.
+mod restart;
+
 /// The table and the raw samples.
 mod report;
 
@@ -77,6 +86,16 @@ enum Topic {
     Resume,
     /// 100 uploads at once
     Memory,
+    /// One large file by tus
+    Tus,
+    /// One file of four uploads of tus
+    Concatenation,
+    /// Going on in the place of a sender that fell silent or was reset
+    TakeOver,
+    /// 5,000 uploads whose senders fell silent
+    Stalled,
+    /// The first answer of a server that was killed
+    Restart,
 }
 
 /// What all measurements are given.
@@ -92,6 +111,10 @@ struct Bench {
     crowd_size: u64,
     /// The size of a file that crosses a lossy line.
     lossy_size: u64,
+    /// How many requests are made where a quantile is asked for.
+    tries: u32,
+    /// How many uploads stall at once.
+    stalled: u32,
     patience: Duration,
 }
 
@@ -112,6 +135,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         samples: if args.quick { 1 } else { 3 },
         crowd_size: if args.quick { 2 * MIB } else { 16 * MIB },
         lossy_size: if args.quick { 8 * MIB } else { 64 * MIB },
+        tries: if args.quick { 20 } else { 100 },
+        stalled: if args.quick { 500 } else { 5_000 },
         patience: Duration::from_mins(20),
     };
     let topics = if args.only.is_empty() { Topic::value_variants() } else { &args.only };
@@ -147,6 +172,11 @@ impl Bench {
             Topic::Instant => again::instant(self),
             Topic::Resume => again::resume(self),
             Topic::Memory => crowd::run(self),
+            Topic::Tus => tus::upload(self),
+            Topic::Concatenation => tus::concatenation(self),
+            Topic::TakeOver => silent::take_over(self),
+            Topic::Stalled => silent::stalled(self),
+            Topic::Restart => restart::run(self),
         }
     }
 }

@@ -36,6 +36,9 @@ pub(crate) mod server;
 /// The client as a process.
 pub(crate) mod client;
 
+/// A plain conversation over HTTP.
+pub(crate) mod talk;
+
 /// What curl gets.
 pub(crate) mod curl;
 

@@ -27,6 +27,8 @@ pub(crate) enum Who {
     Nginx,
     Copyparty,
     Caddy,
+    Tusd,
+    TusNode,
 }
 
 impl Who {
@@ -39,6 +41,8 @@ impl Who {
             Self::Nginx => "nginx",
             Self::Copyparty => "copyparty",
             Self::Caddy => "caddy",
+            Self::Tusd => "tusd",
+            Self::TusNode => "tus-node",
         }
     }
 
@@ -49,6 +53,10 @@ impl Who {
             Self::Nginx => runs("nginx", "-v"),
             Self::Copyparty => runs("copyparty", "--version"),
             Self::Caddy => runs("caddy", "version"),
+            Self::Tusd => runs("tusd", "-version"),
+            Self::TusNode => {
+                runs("node", "--version") && Path::new(TUS_NODE).join("node_modules/@tus/server").exists()
+            }
         }
     }
 
@@ -70,6 +78,10 @@ pub(crate) fn runs(program: &str, word: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// The folder of the tus server in JavaScript; `npm ci` there installs it.
+const TUS_NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/tus-node");
+
+/// Servers of files.
 const PEERS: [Who; 4] = [Who::Dufs, Who::Nginx, Who::Copyparty, Who::Caddy];
 
 /// Returns everybody who is here and sends files, ours and the floor first.
@@ -82,9 +94,18 @@ pub(crate) fn present() -> Vec<Who> {
     readable().into_iter().filter(|who| who.receives()).collect()
 }
 
+/// Servers of tus.
+const TUS_PEERS: [Who; 2] = [Who::Tusd, Who::TusNode];
+
+/// Returns everybody who is here and speaks tus, ours first.
+pub(crate) fn tus_speaking() -> Vec<Who> {
+    [Who::Hapax].into_iter().chain(TUS_PEERS.into_iter().filter(|who| who.is_here())).collect()
+}
+
 /// Returns a line for every peer that is not.
 pub(crate) fn absent() -> Vec<String> {
-    PEERS.iter().filter(|who| !who.is_here()).map(|who| format!("{}: not installed", who.name())).collect()
+    let absent = PEERS.iter().chain(&TUS_PEERS).filter(|who| !who.is_here());
+    absent.map(|who| format!("{}: not installed", who.name())).collect()
 }
 
 enum Running {
@@ -132,7 +153,7 @@ impl Subject {
                 let address = announced_address(stdout).recv_timeout(START).context("the floor is silent")?;
                 Ok(Self { running: Running::Other(process), address, prefix: "/" })
             }
-            Who::Dufs | Who::Nginx | Who::Copyparty | Who::Caddy => Self::start_peer(who, &folder, &data),
+            _ => Self::start_peer(who, &folder, &data),
         }
     }
 
@@ -141,8 +162,12 @@ impl Subject {
         // Free now; whoever takes it in between makes the start fail, visibly.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let port = address.port().to_string();
-        let mut command = Command::new(who.name());
+        let mut command = Command::new(if who == Who::TusNode { "node" } else { who.name() });
         match who {
+            Who::Tusd => command
+                .args(["-host", "127.0.0.1", "-port", &port, "-base-path", "/tus/", "-upload-dir"])
+                .arg(data),
+            Who::TusNode => command.arg("server.mjs").arg(&port).arg(data).current_dir(TUS_NODE),
             Who::Dufs => command.args(["--allow-all", "--bind", "127.0.0.1", "--port", &port]).arg(data),
             Who::Nginx => {
                 let config = folder.join("nginx.conf");

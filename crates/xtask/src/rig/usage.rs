@@ -65,13 +65,19 @@ pub(crate) fn peak_memory(id: u32) -> u64 {
     family(id).into_iter().filter_map(peak_of).sum()
 }
 
-fn peak_of(id: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    parse_peak(&status)
+/// Returns how much memory a process and its living descendants hold now, in bytes.
+pub(crate) fn resident_memory(id: u32) -> u64 {
+    let held = |id| parse_memory(&fs::read_to_string(format!("/proc/{id}/status")).ok()?, "VmRSS:");
+    family(id).into_iter().filter_map(held).sum()
 }
 
-fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn peak_of(id: u32) -> Option<u64> {
+    parse_memory(&fs::read_to_string(format!("/proc/{id}/status")).ok()?, "VmHWM:")
+}
+
+/// Reads one of the lines of `/proc/<id>/status` that tell memory.
+fn parse_memory(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     Some(kibibytes << 10)
 }
@@ -90,15 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_read() {
-        assert_eq!(parse_peak("VmPeak:\t 9 kB\nVmHWM:\t   12 kB\nVmRSS:\t 3 kB\n"), Some(12 << 10));
-        assert_eq!(parse_peak("State:\tZ (zombie)\n"), None);
+    fn memory_is_read() {
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t   12 kB\nVmRSS:\t 3 kB\n";
+        assert_eq!(parse_memory(status, "VmHWM:"), Some(12 << 10));
+        assert_eq!(parse_memory(status, "VmRSS:"), Some(3 << 10));
+        assert_eq!(parse_memory("State:\tZ (zombie)\n", "VmHWM:"), None);
     }
 
     #[test]
     fn this_process_has_used_something() {
         let me = std::process::id();
-        assert!(peak_memory(me) > 0);
+        assert!(peak_memory(me) > 0 && resident_memory(me) > 0);
         assert!(family(me).contains(&me));
     }
 }
