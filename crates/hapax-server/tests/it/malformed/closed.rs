@@ -101,3 +101,32 @@ async fn a_deleted_upload_is_gone() {
     upload.client.get("/files/it").await.refused(404, "not-found");
     stage.strike().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_made_of_others_takes_no_bytes() {
+    let stage = Stage::set().await;
+    let client = stage.server.alice();
+    let piece = [TUS[0], ("Upload-Length", "5"), ("Upload-Concat", "partial")];
+    let piece = client.send("POST", "/tus/", &piece, "").await.expect(201).field("location").to_owned();
+    let made = format!("final;{piece} {piece}");
+    let made = [TUS[0], ("Upload-Concat", &*made), ("Upload-Metadata", "filename aXQ=")];
+    let made = client.send("POST", "/tus/", &made, "").await.expect(201).field("location").to_owned();
+    let id = made.rsplit('/').next().unwrap();
+    for ask in requests().iter().filter(|ask| ask.method != "DELETE") {
+        let what = format!("{} {}", ask.method, ask.target);
+        let answer = ask.send(&client, id).await;
+        match (ask.method, &*ask.target) {
+            ("HEAD", _) => drop(answer.expect(200)),
+            ("GET", target) if target.contains("digest") => {
+                assert_refused(&answer, (409, "incomplete"), &what);
+            }
+            ("GET", target) if target.starts_with("/api") => drop(answer.expect(200)),
+            ("GET", _) => assert_refused(&answer, (403, "upload-unfinished"), &what),
+            _ => assert_refused(&answer, (403, "final-upload"), &what),
+        }
+    }
+    let fields = [TUS[0], TUS[1], ("Upload-Offset", "0")];
+    client.send("PATCH", &piece, &fields, "abcde").await.expect(204);
+    assert_eq!(client.get("/files/it").await.expect(200).body, b"abcdeabcde");
+    stage.strike().await;
+}

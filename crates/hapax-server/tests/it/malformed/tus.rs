@@ -73,6 +73,36 @@ async fn metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pieces_and_what_is_made_of_them() {
+    let stage = Stage::set().await;
+    let concat = |value: &str| post().without("Upload-Length").and("Upload-Concat", value);
+    let many = format!("final;{}", "/tus/a ".repeat(1_001));
+    for value in [
+        "",
+        "Partial",
+        "final",
+        "final;",
+        "final; ",
+        "final /tus/a",
+        "final;/tus/",
+        "whole",
+        "partial;/tus/a",
+        &many,
+    ] {
+        stage.check_creation(value, concat(value), BAD_FIELD).await;
+    }
+    let unknown = format!("final;/tus/{}", "0".repeat(32));
+    for value in [&*unknown, "final;a", "final;/tus/../..", "final;%00", "final;/tus/a,/tus/b"] {
+        stage.check_creation(value, concat(value), (404, "not-found")).await;
+    }
+    stage.check_creation("a length", concat(&unknown).and("Upload-Length", "5"), BAD_FIELD).await;
+    stage.check_creation("told later", concat(&unknown).and("Upload-Defer-Length", "1"), BAD_FIELD).await;
+    stage.check_creation("a piece of no length", concat("partial"), BAD_FIELD).await;
+    stage.check_creation("twice", concat(&unknown).and("Upload-Concat", &unknown), BAD_FIELD).await;
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn checksums() {
     let stage = Stage::set().await;
     for value in [
