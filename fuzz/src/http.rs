@@ -1,8 +1,9 @@
 //! Fields of requests and answers, and paths. Input is text as it stands on the line: `Name: value`, one a line; what
 //! no HTTP library would hand over is left out before the parsers see it.
 
+use hapax_proto::dialect::integrity::{Announced, Integrity};
 use hapax_proto::dialect::{rufh, tus};
-use hapax_proto::digest::{Algorithm, Digest, Digests, Preferences};
+use hapax_proto::digest::{Algorithm, CONTENT_DIGEST, Digest, Digests, Hasher, Preferences, REPR_DIGEST};
 use hapax_proto::disposition::{content_type, decide_disposition, format_disposition};
 use hapax_proto::download::{Answer, Facts, decide_get};
 use hapax_proto::name::{EntryName, EntryPath, UserName, parse_space_path, parse_url_path, safe_base_name};
@@ -82,11 +83,24 @@ pub fn validator(data: &[u8]) {
 
 /// Requests of tus and of the IETF draft: no number passes the largest size, what is declared twice or at odds with
 /// itself is refused, and metadata come back as they were sent.
+///
+/// Behind a `~` stand trailers: what was announced and did not come is refused, and what fits is not.
 pub fn dialect(data: &[u8]) {
-    let fields = fields(data);
+    let (data, behind) = match data.iter().position(|byte| *byte == b'~') {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, &b""[..]),
+    };
+    let (fields, trailers) = (fields(data), fields(behind));
     if let Ok(creation) = tus::parse_creation(&fields) {
         assert!(creation.length.is_none_or(|length| length.get() <= SIZE_MAX));
-        assert_ne!(creation.length.is_some(), fields.contains_key(tus::UPLOAD_DEFER_LENGTH));
+        let says_length = [creation.length.is_some(), fields.contains_key(tus::UPLOAD_DEFER_LENGTH)];
+        if let Some(tus::Concat::Final(members)) = &creation.concat {
+            assert!((1..=tus::MEMBERS_MAX).contains(&members.len()));
+            assert!(members.iter().all(|name| !name.is_empty() && !name.contains(['/', '?', '#', ' '])));
+            assert_eq!(says_length, [false, false]);
+        } else {
+            assert_ne!(says_length[0], says_length[1]);
+        }
         if let Some(raw) = creation.metadata.raw() {
             assert_eq!(tus::Metadata::parse(raw).ok().as_ref(), Some(&creation.metadata));
         }
@@ -99,6 +113,7 @@ pub fn dialect(data: &[u8]) {
         hasher.update(data);
         let _ = hasher.fits(&checksum);
     }
+    integrity(&fields, &trailers, data);
     for content in [None, Some(Length::new(data.len() as u64)), Some(Length::new(u64::MAX))] {
         if let Ok(request) = rufh::Request::parse(&fields, content) {
             let _ = request.takes_media_type(&fields);
@@ -111,6 +126,37 @@ pub fn dialect(data: &[u8]) {
             assert_eq!(again.complete, request.complete);
         }
     }
+}
+
+/// What a request says of its bytes, before and behind them.
+fn integrity(fields: &HeaderMap, trailers: &HeaderMap, bytes: &[u8]) {
+    let Ok(checksum) = tus::Checksum::parse(fields) else { return };
+    let Ok(said) = Integrity::parse(fields, checksum) else { return };
+    let announced = said.announced;
+    let mut hasher = said.clone().hasher();
+    hasher.update(bytes);
+    assert_eq!(hasher.waits(), announced.any());
+    if let Ok(trailing) = announced.read(trailers) {
+        assert_eq!(trailing.checksum.is_some(), announced.checksum);
+        assert!(trailing.content.is_empty() || announced.content);
+        assert!(trailing.representation.is_empty() || announced.representation);
+    } else {
+        assert!(announced.any() && hasher.verify(trailers).is_err());
+    }
+    let none = HeaderMap::new();
+    if announced.any() {
+        assert!(hasher.verify(&none).is_err(), "what was announced has to come");
+    } else {
+        assert_eq!(hasher.verify(&none), hasher.verify(trailers), "what was not announced says nothing");
+    }
+    let alone = Integrity { announced: Announced { checksum: false, ..announced }, ..Integrity::default() };
+    let mut hasher = alone.hasher();
+    hasher.update(bytes);
+    let mut own = Hasher::new(Algorithm::ALL.iter().copied());
+    own.update(bytes);
+    let digests = own.digests().format_field().expect("there are digests");
+    let right = [CONTENT_DIGEST, REPR_DIGEST].map(|name| (HeaderName::from_static(name), digests.clone()));
+    assert!(hasher.verify(&HeaderMap::from_iter(right)).is_ok());
 }
 
 /// Digest fields, preferences and digests in hexadecimal: what is written is read back as the same.

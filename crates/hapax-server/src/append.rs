@@ -58,7 +58,7 @@ pub struct Appended {
 /// Takes an append in.
 ///
 /// # Errors
-/// 409 with the true offset if the client is out of step, 400 for another total than was agreed on, 413 for more than
+/// 415 for a coded body, 409 with the true offset if the client is out of step, 400 for another total than was agreed on, 413 for more than
 /// fits. 460 and 400 for bytes that are not what the request says of them, or a trailer that did not come: then the
 /// offset is what it was. 503, and 409 `superseded`, for a body that was cut or taken over: what arrived of it is
 /// durable, unless it was to be verified by a trailer.
@@ -86,6 +86,7 @@ async fn take(
     request: Request,
     conditions: &Conditions,
 ) -> Result<Appended, Refusal> {
+    call.refuse_coding()?;
     let said = said(call, &request)?;
     let mut lane = call.app.store.lanes().take(id, LaneId::Append).await;
     if lane.is_evicted() {
@@ -186,7 +187,12 @@ async fn agree_on_size(
         (None, Some(stated)) if stated > max => {
             Err(Problem::new(Kind::TooLarge).member("limit", max.get()).into())
         }
-        (None, Some(stated)) => call.store(move |store| store.resize_upload(&upload, stated, None)).await,
+        (None, Some(stated)) => {
+            let resized = call.store(move |store| store.resize_upload(&upload, stated, None)).await?;
+            // Runs of parts that began before took their own end for that of the part; none of them can be stored now.
+            call.app.store.lanes().evict_parts_from(resized.id, PartNumber::FIRST);
+            Ok(resized)
+        }
     }
 }
 

@@ -62,6 +62,15 @@ pub fn publish_composed(store: &Arc<Store>, upload: Upload, size: Length) -> Res
 type Finish<'a, T> = dyn Fn(&Upload, Expect) -> Result<T, StoreError> + 'a;
 
 fn publish_by<T>(store: &Arc<Store>, upload: Upload, finish: &Finish<'_, T>) -> Result<T, Refusal> {
+    let id = upload.id;
+    let published = publish_as_noted(store, upload, finish)?;
+    // Whoever still sends a part that is held already need not go on.
+    store.lanes().evict_all(id);
+    Ok(published)
+}
+
+/// Publishes under the name that the creator of the upload would have.
+fn publish_as_noted<T>(store: &Arc<Store>, upload: Upload, finish: &Finish<'_, T>) -> Result<T, Refusal> {
     match notes_of(&upload)?.conflict {
         Conflict::Replace => {
             let precondition: Option<Precondition> = upload

@@ -9,7 +9,7 @@ use hapax_proto::digest::{Digests, Hasher};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART, PART_VALUE, PartNumber, PartValue};
-use hapax_proto::upload::{Held, PartRun, PartVerdict, decide_part};
+use hapax_proto::upload::{Held, PartRun, PartVerdict, State, decide_part};
 use hapax_store::catalog::{LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
@@ -68,8 +68,12 @@ async fn settle_part(call: &Call<'_>, id: UploadId) -> Result<(), Refusal> {
 fn parse_run(call: &Call<'_>, number: PartNumber) -> Result<PartRun, Refusal> {
     let length = Length::new(call.content_length().ok_or(Kind::LengthRequired)?);
     let from = Length::new(call.parsed("from")?.unwrap_or(0));
-    let value = call.parts.headers.get(PART_VALUE).map(PartValue::parse_field);
-    let value = value.transpose().map_err(|_| bad_field(PART_VALUE))?;
+    let mut values = call.parts.headers.get_all(PART_VALUE).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => None,
+        (Some(value), None) => Some(PartValue::parse_field(value).map_err(|_| bad_field(PART_VALUE))?),
+        (Some(_), Some(_)) => return Err(bad_field(PART_VALUE)),
+    };
     Ok(PartRun { number, from, length, value })
 }
 
@@ -166,7 +170,12 @@ async fn answer(
     stored: StoredRun,
     status: StatusCode,
 ) -> Result<Response, Refusal> {
-    let offset = call.store(move |store| store.durable_offset(&store.upload(upload.id)?)).await?;
+    let upload = call.upload(upload.id).await?;
+    let offset = match upload.state {
+        State::Open => call.store(move |store| store.durable_offset(&upload)).await?,
+        State::Done => upload.size.unwrap_or_default().end(),
+        state => return Err(ended(state).into()),
+    };
     let StoredRun { have, value } = stored;
     let body = StoredPart { n: part.get(), value, have: have.get(), offset: offset.get() };
     Ok(respond::json(status, &body))

@@ -90,6 +90,21 @@ impl Sending {
         self.answer.await.unwrap().unwrap()
     }
 
+    /// Waits for an answer that comes before the end of the body.
+    pub(crate) async fn answer(self) -> Answer {
+        let answer = self.answer.await.unwrap().unwrap();
+        drop(self.frames);
+        answer
+    }
+
+    /// Ends a body that is not as long as it was to be, and waits until the stream is broken or answered.
+    pub(crate) async fn end_broken(self) {
+        drop(self.frames);
+        if let Ok(answer) = self.answer.await.unwrap() {
+            assert!(!answer.status.is_success(), "{answer:?}");
+        }
+    }
+
     /// Resets the stream.
     pub(crate) async fn reset(self) {
         let _answered_early = self.frames.send(Err(io::ErrorKind::ConnectionAborted.into())).await;

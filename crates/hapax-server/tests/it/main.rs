@@ -69,6 +69,9 @@ mod trailers;
 /// All dialects at once, against a model.
 mod mixing;
 
+/// Input that is wrong.
+mod malformed;
+
 /// Folders, listings, moves.
 mod entries;
 

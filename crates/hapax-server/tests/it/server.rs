@@ -45,11 +45,16 @@ impl Running {
 
     /// Starts a server whose settings a test changed.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(Settings::default(), change).await
+    }
+
+    /// Starts a server over a store with other settings.
+    pub(crate) async fn start_over(settings: Settings, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         change(&mut config);
         let (store, users) = outside(|| {
-            let store = Arc::new(open(&dir));
+            let store = Arc::new(open(&dir, &settings));
             let hash = hash_password(PASSWORD).unwrap();
             let users = [("alice", false), ("bob", false), ("root", true)]
                 .map(|(name, admin)| store.create_user(name.to_owned(), hash.clone(), admin).unwrap());
@@ -152,8 +157,8 @@ pub(crate) fn outside<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(act).join().unwrap())
 }
 
-fn open(dir: &TempDir) -> Store {
-    let settings = Settings { watermark: false, ..Settings::default() };
+fn open(dir: &TempDir, settings: &Settings) -> Store {
+    let settings = Settings { watermark: false, ..settings.clone() };
     let clock = Box::new(SystemClock::start());
     let layout = Layout::new(dir.path().join("data"));
     Store::open(Arc::new(RealDisk), &layout, &MasterSource::Own, clock, settings).unwrap()
