@@ -303,10 +303,10 @@ impl Play {
         let ghost = self.held.take_if(|held| held.is_behind(at));
         let client = self.client();
         if let Some(refused) = self.ended() {
-            // Nothing at the end of a file that is there is welcome.
-            let expected = match (self.model.life, dialect) {
-                (Life::Done, Dialect::Tus) => (204, ""),
-                (Life::Done, _) if last => (200, ""),
+            let at_end = self.model.life == Life::Done && self.model.size == Some(at + length);
+            let expected = match dialect {
+                _ if at_end && last => (200, ""),
+                Dialect::Tus if at_end && length == 0 => (204, ""),
                 _ => refused,
             };
             return check(&sent.whole(&client).await, expected);
@@ -357,8 +357,9 @@ impl Play {
     /// Checks the answer to an append that arrived entirely.
     #[track_caller]
     fn appended(&mut self, dialect: Dialect, answer: &Answer, last: bool) {
-        // An empty file of the IETF draft is whole only if somebody says so.
-        if self.model.is_full() && (dialect == Dialect::Tus || last || self.model.size != Some(0)) {
+        // A file whose length was told is whole when all of it is there, whatever is said; one without a byte is not.
+        let says_so = dialect == Dialect::Tus || last || self.model.size != Some(0);
+        if self.model.is_full() && says_so {
             self.model.life = Life::Done;
         }
         check(answer, (if last { 201 } else { 204 }, ""));
