@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hapax_proto::span::{Length, Offset, SIZE_MAX};
 use hapax_proto::tree::PartNumber;
 
-use crate::catalog::{LaneId, Upload};
+use crate::catalog::{LaneId, Refusal, Upload};
 use crate::error::StoreError;
 use crate::store::Store;
 use crate::upload::{Ending, Meets, PartIntake, PendingRun};
@@ -42,6 +42,9 @@ pub struct AppendIntake {
     expected: Length,
     /// Where the next byte belongs.
     at: Offset,
+    /// Until the first byte comes: the epoch that the lane of its part had when the append was let in. Whatever was
+    /// stored there since then is newer than what the append goes on behind.
+    let_in: Option<u64>,
     /// The runs with which the append begins, full and not committed: nothing behind the first is part of the prefix.
     kept_back: Vec<PartIntake>,
     /// The run that is being filled.
@@ -63,15 +66,21 @@ impl Store {
         counts: Counts,
     ) -> Result<AppendIntake, StoreError> {
         self.admit()?;
-        if let Some(part) = PartNumber::holding(at) {
-            self.lanes().evict_parts_from(upload.id, part);
-        }
+        let let_in = match PartNumber::holding(at) {
+            Some(part) => {
+                self.lanes().evict_parts_from(upload.id, part);
+                let lane = self.catalog().lane(upload.id, LaneId::Part(part))?;
+                Some(lane.map_or(0, |lane| lane.epoch))
+            }
+            None => None,
+        };
         Ok(AppendIntake {
             store: Arc::clone(self),
             upload: upload.clone(),
             counts,
             expected: expected.unwrap_or_default(),
             at,
+            let_in,
             kept_back: Vec::new(),
             part: None,
             pending: None,
@@ -142,6 +151,9 @@ impl AppendIntake {
         let whole = number.span(limit).ok_or_else(too_long)?.length();
         let from = self.at.since(number.start()).expect("it lies in its part");
         let part = self.store.begin_part(&self.upload, number, from, whole, None)?;
+        if self.let_in.take().is_some_and(|epoch| part.epoch() != epoch + 1) {
+            return Err(Refusal::Superseded.into());
+        }
         let mut part = part.meeting(Meets::Bytes);
         part.expect(self.expected.min(part.room()))?;
         Ok(part)

@@ -476,6 +476,11 @@ impl PartIntake {
         self
     }
 
+    /// Returns the epoch of its lane that it writes under.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Returns which part it is.
     pub fn part(&self) -> PartNumber {
         self.writer.hasher().part()

@@ -197,6 +197,31 @@ impl Upload {
     }
 }
 
+/// Neither of them evicts the other, so whoever is durable first has the part, and the other one is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_and_a_run_of_one_part_never_mix() {
+    let server = Running::start().await;
+    let upload = Upload::create(server.alice(), 1, noise(300_000)).await;
+    let other: Vec<u8> = upload.bytes.iter().map(|byte| !byte).collect();
+    let fields = [
+        ("Upload-Complete", "?1"),
+        ("Content-Type", "application/partial-upload"),
+        ("Upload-Offset", "0"),
+        ("Content-Length", "300000"),
+        ("Expect", "100-continue"),
+    ];
+    let mut append = server.connect().await;
+    append.send(upload.client.head("PATCH", &format!("/uploads/{}", upload.id), &fields) + "\r\n").await;
+    assert_eq!(append.answer_to("HEAD").await.status, 100);
+    append.send(&other[..200_000]).await;
+    upload.put(0).await.expect(201);
+    append.send(&other[200_000..]).await;
+    append.answer().await.refused(409, "superseded");
+    upload.complete().await.expect(201);
+    assert!(upload.client.get("/files/f1").await.expect(200).body == upload.bytes);
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_makes_durable_what_arrived() {
     let server = Running::start_with(|config| {
