@@ -11,7 +11,9 @@ use hapax_proto::tree::{PART, PartHasher, PartNumber, PartValue};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, EntryKind, Expect, LaneId, Meta, SpaceId, Upload, UploadId, UserId};
 use hapax_store::check::Depth;
+use hapax_store::compose::Members;
 use hapax_store::error::StoreError;
+use hapax_store::identify::Go;
 use hapax_store::publish::Target;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
@@ -30,6 +32,8 @@ pub(crate) enum Step {
     Resize { name: &'static str, size: u64 },
     Finish { name: &'static str },
     Cancel { name: &'static str },
+    Compose { path: &'static str, of: &'static [&'static str] },
+    Identify,
     Link { from: &'static str, to: &'static str },
     Move { from: &'static str, to: &'static str },
     Remove { path: &'static str },
@@ -122,6 +126,8 @@ impl Actor<'_> {
             Step::Cancel { name } => {
                 self.store.end_upload(ledger.uploads[name].id, State::Cancelled).map(|()| None)
             }
+            Step::Compose { path, of } => self.compose(path, of, ledger).map(|()| None),
+            Step::Identify => self.store.identify_pending(&|| Go::On).map(|_| None),
             Step::Link { from, to } => {
                 let blob = self.blob(from)?.expect("it is in the ledger");
                 self.store.link(self.target(to), &blob).map(|_| None)
@@ -164,6 +170,31 @@ impl Actor<'_> {
         Ok(self.store.create_upload(new)?.0.id)
     }
 
+    /// Composes a file of uploads; what a fault left of an earlier try is gone on with.
+    fn compose(&self, at: &str, of: &[&str], ledger: &Ledger) -> Result<(), StoreError> {
+        let new = CreateUpload {
+            user: self.user,
+            key: Some(format!("compose {at}")),
+            space: self.space,
+            path: path(at),
+            size: None,
+            meta: Meta::default(),
+            precondition: None,
+            declared: Digests::default(),
+            notes: None,
+            members: of.iter().map(|name| ledger.uploads[name].id).collect(),
+        };
+        let upload = self.store.create_upload(new)?.0;
+        if upload.state == State::Done {
+            return Ok(());
+        }
+        let Members::Complete { size } = self.store.look_at_members(&upload)? else {
+            panic!("the members have all their bytes")
+        };
+        let upload = self.store.compose(&upload)?;
+        self.store.finish_composed(&upload, size, Expect::Anything).map(drop)
+    }
+
     pub(crate) fn send(&self, upload: &Upload, part: u32, from: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let part = PartNumber::new(part);
         let whole = part.span(upload.size.unwrap()).unwrap().length();
@@ -189,7 +220,7 @@ impl Ledger {
     pub(crate) fn after(&self, step: Step, made: Option<UploadId>) -> Self {
         let mut next = self.clone();
         match step {
-            Step::Folder(_) | Step::Sweep => {}
+            Step::Folder(_) | Step::Sweep | Step::Identify => {}
             Step::Put { path, seed, size } => {
                 next.files.insert(path.to_owned(), Arc::new(content(seed, size)));
             }
@@ -212,6 +243,10 @@ impl Ledger {
             Step::Cancel { name } => {
                 let upload = next.uploads.get_mut(name).unwrap();
                 (upload.state, upload.parts) = (State::Cancelled, BTreeMap::new());
+            }
+            Step::Compose { path, of } => {
+                let bytes: Vec<_> = of.iter().map(|name| joined(&next.uploads[name].parts)).collect();
+                next.files.insert(path.to_owned(), Arc::new(bytes.concat()));
             }
             Step::Link { from, to } => {
                 let bytes = Arc::clone(&next.files[from]);
@@ -394,6 +429,8 @@ pub(crate) const SHORT: &[Step] = &[
     Step::Send { name: "b", part: 1, seed: 5, from: 0, to: 100_000 },
     Step::Send { name: "b", part: 0, seed: 5, from: 0, to: 90_000 },
     Step::Send { name: "a", part: 0, seed: 4, from: 150_000, to: 200_000 },
+    Step::Compose { path: "/composed", of: &["a", "a"] },
+    Step::Identify,
     Step::Finish { name: "a" },
     Step::Resize { name: "b", size: BEYOND + 50_000 },
     Step::Send { name: "b", part: 1, seed: 5, from: 0, to: 50_000 },

@@ -110,6 +110,8 @@ CREATE TABLE members (
     upload BLOB NOT NULL REFERENCES uploads, position INTEGER NOT NULL, member BLOB NOT NULL,
     PRIMARY KEY (upload, position)
 ) WITHOUT ROWID;
+DROP INDEX uploads_open_user;
+CREATE INDEX uploads_open_user ON uploads (user) WHERE state = 0 AND counted <> 2;
 CREATE INDEX members_member ON members (member);
 CREATE INDEX blobs_pending ON blobs (id) WHERE identity = x'';
 CREATE INDEX uploads_pending ON uploads (done_fingerprint) WHERE done_identity = x'';

@@ -144,8 +144,9 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
         return Err(Refusal::Exists.into());
     }
     let open: u32 = db
-        .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0 AND counted <> ?2")?
-        .query_row(params![new.user.0, row::counted(Counted::InFile)], |found| row::get_u32(found, 0))?;
+        // Spelled as the index is, which then has all that is counted.
+        .prepare_cached("SELECT count(*) FROM uploads WHERE user = ?1 AND state = 0 AND counted <> 2")?
+        .query_row([new.user.0], |found| row::get_u32(found, 0))?;
     if open >= new.uploads_max {
         return Err(Refusal::TooManyUploads.into());
     }
