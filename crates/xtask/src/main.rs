@@ -33,6 +33,9 @@ mod floor;
 /// A server that lies on purpose, and what downloaders make of it.
 mod hostile;
 
+/// Clients of others.
+mod clients;
+
 /// Arbitrary bytes for every parser.
 mod fuzz;
 
@@ -59,6 +62,8 @@ enum Command {
     Bench(bench::Args),
     /// Runs downloaders against a server that lies; exit code 1 if `hapax get` believed it.
     Hostile(hostile::Args),
+    /// Runs the tests with clients of others: tus-js-client, Uppy, tuspy, curl.
+    Clients(clients::Args),
     /// Gives every parser and decoder arbitrary bytes for a while.
     Fuzz(fuzz::Args),
     /// Serves a folder as cheaply as possible, for comparison.
@@ -84,6 +89,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Docs => docs::run(&root).map(|()| ExitCode::SUCCESS),
         Command::Campaign(args) => campaign::run(&root, &args),
         Command::Bench(args) => bench::run(&root, &args),
+        Command::Clients(args) => clients::run(&root, &args),
         Command::Fuzz(args) => fuzz::run(&root, &args),
         Command::Hostile(args) => hostile::run(&root, &args),
         Command::Floor { folder } => Ok(floor::run(&folder).map(|()| ExitCode::SUCCESS)?),
