@@ -41,6 +41,13 @@ fn tuspy_is_told_that_the_content_is_there() {
 }
 
 #[test]
+fn the_page_shows_the_script_that_is_tested() {
+    let page = std::fs::read_to_string(scripts().join("../docs/uploading.md")).unwrap();
+    let script = std::fs::read_to_string(scripts().join("clients/tus.sh")).unwrap();
+    assert!(page.contains(&format!("```sh\n{script}```\n")));
+}
+
+#[test]
 fn curl_goes_on_after_a_kill() {
     let bench = Bench::with(20 * MIB + 5);
     let mut command = bench.program("sh");
