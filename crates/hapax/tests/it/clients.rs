@@ -141,12 +141,12 @@ impl Bench {
         Self { server, ..self }
     }
 
-    /// Returns how much of the upload is durable, without disturbing it.
+    /// Returns how much of all uploads is durable, without disturbing them.
     fn durable(&self) -> u64 {
         let read = |path: &str| serde_json::from_slice::<Value>(&self.ask(path).stdout).unwrap();
         let listed = read("/api/v1/uploads");
-        let id = listed["uploads"][0]["id"].as_str().unwrap();
-        read(&format!("/api/v1/uploads/{id}"))["offset"].as_u64().unwrap()
+        let ids = listed["uploads"].as_array().unwrap().iter().map(|upload| upload["id"].as_str().unwrap());
+        ids.map(|id| read(&format!("/api/v1/uploads/{id}"))["offset"].as_u64().unwrap()).sum()
     }
 
     /// Asks the server itself, and returns the body.
