@@ -3,9 +3,13 @@
 //
 //   node uppy.mjs '{"endpoint": …, "token": …, "file": …, "name": …, "meta": {…}, "options": {…}}'
 
+import { File } from 'node:buffer'
 import { readFileSync } from 'node:fs'
 import Uppy from '@uppy/core'
 import Tus from '@uppy/tus'
+
+// A page has it, and Node from version 20 on.
+globalThis.File ??= File
 
 const asked = JSON.parse(process.argv[2])
 const requests = []
