@@ -18,6 +18,9 @@ mod overtaking;
 /// tus-js-client, versions 4 and 5.
 mod tus_js;
 
+/// tus-js-client in pieces that go up at once.
+mod parallel;
+
 /// Uppy's plugin for tus.
 mod uppy;
 
