@@ -360,6 +360,8 @@ fn drop_lanes_behind(db: &Connection, upload: UploadId, keep: Offset) -> rusqlit
 
 /// Drops what an upload holds, because a blob has it: the upload is to be finished in the same transaction.
 pub(super) fn drop_content(db: &Connection, upload: &Upload) -> rusqlite::Result<()> {
+    // The bytes of its members are not those of the file: they stay counted where they are.
+    db.prepare_cached("DELETE FROM members WHERE upload = ?1")?.execute([&upload.id.0[..]])?;
     db.prepare_cached("UPDATE uploads SET content = NULL WHERE id = ?1")?.execute([&upload.id.0[..]])?;
     blobs::remove_content(db, upload.content, Fate::Doom)
 }
