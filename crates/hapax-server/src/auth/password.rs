@@ -67,11 +67,15 @@ fn is_password(password: &[u8], hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Hasher.verify_password(password, &hash).is_ok())
 }
 
-/// The working memory of argon2id, kept between hashes. Allocated and freed with each, it would stay with the
-/// allocator of whichever thread computed it, and be half of what an idle server weighs, more than once.
-static MEMORY: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+/// Held by whoever hashes: one working memory at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// argon2id over [`MEMORY`].
+/// How much working memory is asked for at least, in blocks of 1 KiB. glibc gives what is larger than 32 MiB back to the
+/// system when it is freed, whatever came before; smaller pieces it learns to keep, and the 19 MiB that argon2id
+/// touches would be half of what an idle server weighs. What is not touched costs nothing.
+const CAPACITY_MIN: usize = 33 << 10;
+
+/// argon2id, over memory that is given back.
 struct Hasher;
 
 impl CustomizedPasswordHasher<PasswordHash> for Hasher {
@@ -90,11 +94,10 @@ impl CustomizedPasswordHasher<PasswordHash> for Hasher {
         let argon2 = Argon2::new(algorithm, version, params);
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         let blocks = argon2.params().block_count();
-        let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() < blocks {
-            memory.resize(blocks, Block::default());
-        }
-        argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory[..blocks])?;
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = Vec::with_capacity(blocks.max(CAPACITY_MIN));
+        memory.resize(blocks, Block::default());
+        argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory)?;
         // What is left there would do to try passwords against.
         memory.fill(Block::default());
         let hash = phc(argon2.params(), salt, &output)?;
