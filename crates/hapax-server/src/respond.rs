@@ -167,7 +167,7 @@ const SHARED_REQUEST_FIELDS: &str = "Authorization, Content-Type, Content-Digest
      Want-Repr-Digest, Hapax-Part-Value, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, \
      If-Range, Range, Tus-Resumable, Upload-Checksum, Upload-Complete, Upload-Concat, Upload-Defer-Length, \
      Upload-Draft-Interop-Version, Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, \
-     X-Requested-With";
+     X-Request-ID, X-Requested-With";
 /// The response fields that a foreign page may read.
 const SHARED_RESPONSE_FIELDS: &str = "Accept-Ranges, Allow, Content-Disposition, Content-Length, \
      Content-Location, Content-Range, ETag, Hapax-Problem, Last-Modified, Location, Repr-Digest, Retry-After, \
