@@ -663,7 +663,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the content is not what was declared now or at creation: the upload stays open.
-    /// [`Refusal::Incomplete`], [`Refusal::Unexpected`] and the other refusals of [`Publish`].
+    /// [`Refusal::Incomplete`], [`Refusal::Unexpected`] and the other refusals of [`Publish`](crate::catalog::Publish).
     pub fn finish_upload(
         &self,
         upload: &Upload,
@@ -699,7 +699,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Refusal::NotLive`] if the blob was given up meanwhile, [`Refusal::Incomplete`] if the upload has another size,
-    /// and the other refusals of [`Publish`]: the upload stays open.
+    /// and the other refusals of [`Publish`](crate::catalog::Publish): the upload stays open.
     pub fn finish_instead(
         &self,
         upload: &Upload,
