@@ -103,7 +103,7 @@ async fn take(
     let expected = request.append.length;
     let taking = call
         .store(move |store| {
-            let intake = store.begin_append(&upload, durable, expected, counts)?;
+            let intake = Box::new(store.begin_append(&upload, durable, expected, counts)?);
             Ok(Box::new(Taking { intake, hasher: said.hasher() }))
         })
         .await?;
@@ -212,7 +212,8 @@ fn too_long(room: Length) -> Refusal {
 
 /// An append on its way in, with what its bytes must hash to.
 struct Taking {
-    intake: AppendIntake,
+    /// Boxed: it is moved from thread to thread, and a request that waits for its body weighs what may be moved.
+    intake: Box<AppendIntake>,
     hasher: IntegrityHasher,
 }
 

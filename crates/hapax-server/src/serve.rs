@@ -275,8 +275,9 @@ impl Visit {
         let deadline = self.app.config.deadlines.header;
         match tls {
             None => self.converse(stream).await,
-            Some(tls) => match timeout(deadline, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.converse(stream).await,
+            // Boxed: a connection without TLS must not weigh what one with it does.
+            Some(tls) => match Box::pin(timeout(deadline, tls.accept(stream))).await {
+                Ok(Ok(stream)) => Box::pin(self.converse(stream)).await,
                 Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS"),
                 Err(_) => tracing::debug!(peer = %self.peer, "no TLS in time"),
             },
