@@ -7,6 +7,7 @@ It opens DATA while no server runs, changes nothing, and ends with an error at t
 allow. Needs the packages of tests/requirements.txt.
 """
 
+import hashlib
 import pathlib
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ SEGMENT = 1 << 16
 SEALED_SEGMENT = SEGMENT + 16
 HEADER = 128
 PART = 1 << 24
+HASHLIB = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 
 
 def must(condition, what):
@@ -105,7 +107,7 @@ class Store:
         must((data / "format").read_bytes() == b"hapax data format 1\n", "the data directory is of another format")
         self.root, self.fingerprint_key = open_ring(data / "keys")
         self.db = sqlite3.connect(f"{(data / 'catalog.db').resolve().as_uri()}?mode=ro", uri=True)
-        must(self.one("PRAGMA user_version") in ((1,), (2,), (3,), (4,)), "the catalog is of another schema")
+        must(self.one("PRAGMA user_version") in ((1,), (2,), (3,), (4,), (5,)), "the catalog is of another schema")
 
     def one(self, query, *values):
         return self.db.execute(query, values).fetchone()
@@ -181,11 +183,26 @@ class Store:
             domain = b"fingerprint v1".ljust(16, b"\0")
             known = keyed(self.fingerprint_key, domain + identity + le(size))
             must(known == fingerprint, "the fingerprint is another")
-        hasher = blake3()
+        hasher, kept = blake3(), dict(self.digests(blob, fingerprint, size))
+        others = {name: hashlib.new(HASHLIB[name]) for name in kept if name in HASHLIB}
         for piece in self.content(content, fingerprint, size, identity):
-            hasher.update(piece)
+            for each in (hasher, *others.values()):
+                each.update(piece)
             yield piece
+        must(all(each.digest() == kept[name] for name, each in others.items()), "a digest is of other bytes")
         must(identity in (None, hasher.digest()), "the bytes are not what the identity says")
+
+    def digests(self, blob, fingerprint, size):
+        """Yields the digests that are kept of a blob; what each is found by must follow from it."""
+        if self.one("PRAGMA user_version") < (5,):
+            return
+        rows = self.db.execute("SELECT algorithm, sealed, lookup FROM digests WHERE blob = ?", (blob,)).fetchall()
+        for name, sealed, lookup in rows:
+            key = name.encode()
+            value = self.small(sealed, b"digest", b"digests", fingerprint + key, 0)
+            known = keyed(self.fingerprint_key, b"digest lookup v1" + le(size) + le(len(key)) + key + value)
+            must(lookup in (None, known), f"the {name} is found by something else")
+            yield name, value
 
     def content(self, content, fingerprint, size, identity):
         inline = self.one("SELECT sealed FROM inline WHERE content = ?", content)

@@ -2,13 +2,13 @@
 //! is worth its round trip and what its answers mean; never sends content, and never fails a transfer that could
 //! go on by sending.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hapax_proto::dialect::native::{
     ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition,
 };
-use hapax_proto::digest::{Algorithm, FileHash, Identity};
+use hapax_proto::digest::{Digest, FileHash, Identity};
 use hapax_proto::problem::{Advice, Kind, Problem};
 use hapax_proto::span::Length;
 use http::StatusCode;
@@ -57,7 +57,7 @@ pub async fn claim_known(
         // A file that cannot be opened fails where it is put, by its own name.
         let Ok((_, facts)) = Source::open(&file.source).await else { continue };
         if let Some(blake3) = cached(client, &absolute(&file.source)?, &facts).await {
-            items.push((index, item(&file.target, &facts, blake3)));
+            items.push((index, item(&file.target, &facts, &blake3.into())));
         }
     }
     let mut linked = vec![None; files.len()];
@@ -83,7 +83,7 @@ pub(crate) async fn claim(
     (facts, blake3): (&Facts, FileHash),
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Completed>, TransferError> {
-    let claims = Claims { items: vec![item(target, facts, blake3)] };
+    let claims = Claims { items: vec![item(target, facts, &blake3.into())] };
     match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
         Some(ClaimResult::Linked(completed)) => {
             progress.event(Event::Instant);
@@ -97,12 +97,54 @@ pub(crate) async fn claim(
             }
             _ => Ok(None),
         },
-        Some(ClaimResult::Upload) | None => Ok(None),
+        // Nobody has to be told candidates who named the content itself.
+        Some(ClaimResult::Candidates { .. } | ClaimResult::Upload) | None => Ok(None),
+    }
+}
+
+/// Claims a local file by a digest that somebody knows of it already, an MD5 say, and reads it only if the server has
+/// something with that digest: then its BLAKE3 is computed, once, and claimed. `None` means that it must be put.
+///
+/// # Errors
+/// As [`claim`], and the file cannot be read.
+pub async fn claim_digest(
+    client: &Client,
+    path: &Path,
+    (target, digest): (&Target, &Digest),
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Completed>, TransferError> {
+    let path = absolute(path)?;
+    let (source, facts) = Source::open(&path).await?;
+    if let Some(blake3) = digest.file_hash() {
+        return claim(client, target, (&facts, blake3), progress).await;
+    }
+    let claims = Claims { items: vec![item(target, &facts, digest)] };
+    match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
+        Some(ClaimResult::Candidates { blake3: candidates }) => {
+            let begun = Stamp::now();
+            let hashed = match cached(client, &path, &facts).await {
+                Some(blake3) => Some(blake3),
+                None => source.hash(facts).await?,
+            };
+            let Some(blake3) = hashed else { return Ok(None) };
+            remember(client, &path, (&facts, begun), blake3).await;
+            // Another content with the same digest is no reason to ask again.
+            if !candidates.contains(&blake3) {
+                return Ok(None);
+            }
+            claim(client, target, (&facts, blake3), progress).await
+        }
+        Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
+            Some(kind) if kind.advice() == Advice::GiveUp => Err(refused(target, kind)),
+            _ => Ok(None),
+        },
+        // Nothing is linked by such a digest.
+        Some(ClaimResult::Linked(_) | ClaimResult::Upload) | None => Ok(None),
     }
 }
 
 /// Returns what the cache says of a file; a cache that fails says nothing.
-pub(crate) async fn cached(client: &Client, path: &std::path::Path, facts: &Facts) -> Option<FileHash> {
+pub(crate) async fn cached(client: &Client, path: &Path, facts: &Facts) -> Option<FileHash> {
     let found = client.cache.as_ref()?.lookup(path, facts).await;
     found.inspect_err(|error| tracing::debug!(%error, "the digest cache does not answer")).ok()?
 }
@@ -110,7 +152,7 @@ pub(crate) async fn cached(client: &Client, path: &std::path::Path, facts: &Fact
 /// Tells the cache what a file hashed to; a cache that fails is done without.
 pub(crate) async fn remember(
     client: &Client,
-    path: &std::path::Path,
+    path: &Path,
     (facts, begun): (&Facts, Stamp),
     blake3: FileHash,
 ) {
@@ -160,11 +202,11 @@ async fn ask(
     }
 }
 
-fn item(target: &Target, facts: &Facts, blake3: FileHash) -> ClaimItem {
+fn item(target: &Target, facts: &Facts, digest: &Digest) -> ClaimItem {
     ClaimItem {
         path: target.path.to_string(),
         size: facts.size().get(),
-        digest: Some(ClaimDigest { alg: Algorithm::Blake3.key().to_owned(), value: blake3.to_string() }),
+        digest: Some(ClaimDigest { alg: digest.algorithm().key().to_owned(), value: digest.hex() }),
         mtime: facts.modified.to_rfc3339(),
         executable: facts.executable,
         precondition: target.precondition.clone(),

@@ -287,12 +287,17 @@ pub struct StoreStats {
     pub stored: u64,
     /// Unfinished uploads.
     pub uploads: u64,
+    /// Contents still to be hashed for a digest that they should be found by.
+    #[serde(default)]
+    pub unhashed: u64,
 }
 
 /// `GET /api/v1/admin/stats`.
 pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
     call.allow(&Object::Service)?;
-    let stats = call.store(|store| store.catalog().stats()).await?;
+    let lookups = call.app.config.lookups.clone();
+    let counted = call.store(move |store| Ok((store.catalog().stats()?, store.lookup_backlog(&lookups)?)));
+    let (stats, unhashed) = counted.await?;
     let stats = StoreStats {
         users: stats.users,
         files: stats.files,
@@ -303,6 +308,7 @@ pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
         objects: stats.objects,
         stored: stats.stored,
         uploads: stats.uploads,
+        unhashed,
     };
     Ok(respond::json(StatusCode::OK, &stats))
 }

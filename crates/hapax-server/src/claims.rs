@@ -1,12 +1,14 @@
 //! Instant upload: content that the caller can read already appears under another name without a byte sent. A digest
 //! alone never hands out somebody else's file: only the caller's own space is looked into, so unknown content and
-//! content that others have get the same answer after the same work.
+//! content that others have get the same answer after the same work. What is looked up and what follows from what was
+//! found is decided by `hapax_proto::claim`.
 
 use std::sync::Arc;
 
 use hapax_proto::access::Verb;
-use hapax_proto::dialect::native::{ClaimItem, ClaimResult, ClaimResults, Claims};
-use hapax_proto::digest::{Algorithm, Digest, FileHash, Identity};
+use hapax_proto::claim::{CANDIDATES_MAX, Found, Question, Verdict, decide_claim, decide_question};
+use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimResults, Claims};
+use hapax_proto::digest::{Algorithm, Digest, Identity};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
 use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta};
@@ -38,11 +40,7 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let mut working = JoinSet::new();
     for (index, item) in claims.items.into_iter().enumerate() {
         let claimed = match parse(call, item).await {
-            Ok(Some(claimed)) => claimed,
-            Ok(None) => {
-                results[index] = Some(ClaimResult::Upload);
-                continue;
-            }
+            Ok(claimed) => claimed,
             Err(refusal) => {
                 results[index] = Some(refused(&refusal));
                 continue;
@@ -51,12 +49,13 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
         let turn = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         let store = Arc::clone(&call.app.store);
         working.spawn(async move {
-            let linked = spawn_blocking(move || {
+            let answered = spawn_blocking(move || {
                 let _turn = turn;
-                link(&store, &claimed)
+                answer(&store, &claimed)
             });
-            let linked = linked.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            (index, linked.unwrap_or_else(|refusal| refused(&refusal)))
+            let answered =
+                answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            (index, answered.unwrap_or_else(|refusal| refused(&refusal)))
         });
     }
     while let Some(done) = working.join_next().await {
@@ -67,63 +66,81 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
 }
 
-/// A claim that can be looked up.
+/// A claim that was read.
 struct Claimed {
     place: Place,
-    identity: Identity,
+    question: Question,
     meta: Meta,
     precondition: Option<hapax_proto::dialect::native::Precondition>,
 }
 
-/// Reads a claim; `None` for one whose digest says nothing that could be looked up.
-async fn parse(call: &Call<'_>, item: ClaimItem) -> Result<Option<Claimed>, Refusal> {
+/// Reads a claim.
+async fn parse(call: &Call<'_>, item: ClaimItem) -> Result<Claimed, Refusal> {
     let place = call.place_in_body(&item.path, Verb::Claim).await?;
-    let Some(blake3) =
-        item.digest.map(|digest| parse_digest(&digest.alg, &digest.value)).transpose()?.flatten()
-    else {
-        return Ok(None);
-    };
-    let identity = Identity { blake3, size: Length::new(item.size) };
+    let digest = item.digest.as_ref().map(parse_digest).transpose()?.flatten();
+    let question = decide_question(digest, Length::new(item.size), &call.app.config.lookups);
     let mtime = stamp::parse_mtime(item.mtime.as_deref())?;
     let meta = Meta { mtime, executable: item.executable, media_type: None };
-    Ok(Some(Claimed { place, identity, meta, precondition: item.precondition }))
+    Ok(Claimed { place, question, meta, precondition: item.precondition })
 }
 
-/// Reads a digest; `None` for an algorithm that identifies nothing here.
-fn parse_digest(algorithm: &str, value: &str) -> Result<Option<FileHash>, Refusal> {
-    match Algorithm::from_key(algorithm) {
-        Some(Algorithm::Blake3) => {
-            let digest = Digest::parse_hex(Algorithm::Blake3, value).map_err(|_| bad_field("digest"))?;
-            Ok(digest.file_hash())
+/// Reads a digest; `None` for an algorithm that nobody here knows.
+fn parse_digest(digest: &ClaimDigest) -> Result<Option<Digest>, Refusal> {
+    let Some(algorithm) = Algorithm::from_key(&digest.alg) else { return Ok(None) };
+    Digest::parse_hex(algorithm, &digest.value).map(Some).map_err(|_| bad_field("digest"))
+}
+
+/// Looks up what was claimed where it is claimed for, and links it if it is there. Blocks.
+fn answer(store: &Arc<Store>, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
+    let space = claimed.place.space.id;
+    let (found, content) = match &claimed.question {
+        Question::Content(identity) => {
+            let blob = store.catalog().blob_in_space(space, &store.fingerprint(identity))?;
+            (Found::Content(blob.is_some()), blob.map(|blob| (*identity, blob)))
         }
-        _ => Ok(None),
+        Question::Digest(digest, size) => {
+            let blobs = store.find_by_digest(space, digest, *size, CANDIDATES_MAX)?;
+            let contents = blobs.iter().map(|blob| Ok(store.identity(blob)?.blake3));
+            (Found::Digest(contents.collect::<Result<_, StoreError>>()?), None)
+        }
+        Question::Nothing => (Found::Nothing, None),
+    };
+    match (decide_claim(found), content) {
+        (Verdict::Link, Some((identity, blob))) => link(store, claimed, identity, &blob),
+        (Verdict::Candidates(blake3), _) => Ok(ClaimResult::Candidates { blake3 }),
+        (Verdict::Link | Verdict::Upload, _) => Ok(ClaimResult::Upload),
     }
 }
 
-/// Links the content if the target's space holds it. Blocks.
-fn link(store: &Arc<Store>, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
-    let Claimed { place, identity, meta, precondition } = claimed;
-    let space = place.space.id;
-    let Some(blob) = store.catalog().blob_in_space(space, &store.fingerprint(identity))? else {
-        return Ok(ClaimResult::Upload);
-    };
-    let expect = expectation(store, space, &place.path, precondition.as_ref())??;
-    let published = match standing(store, claimed, &blob)? {
+/// Gives a content that is there the name that was asked for.
+fn link(
+    store: &Arc<Store>,
+    claimed: &Claimed,
+    identity: Identity,
+    blob: &Blob,
+) -> Result<ClaimResult, Refusal> {
+    let Claimed { place, meta, precondition, .. } = claimed;
+    let expect = expectation(store, place.space.id, &place.path, precondition.as_ref())??;
+    let published = match standing(store, claimed, identity, blob)? {
         Some(published) => published,
-        None => publish(store, claimed, expect, meta, &blob)?,
+        None => publish(store, claimed, expect, meta, blob)?,
     };
     Ok(ClaimResult::Linked(completion(store, &place.space, &place.path, &published)))
 }
 
 /// The same tree claimed again: what stands there is what was claimed, so there is nothing to commit.
-fn standing(store: &Store, claimed: &Claimed, blob: &Blob) -> Result<Option<Published>, StoreError> {
+fn standing(
+    store: &Store,
+    claimed: &Claimed,
+    identity: Identity,
+    blob: &Blob,
+) -> Result<Option<Published>, StoreError> {
     let entry = store.entry(claimed.place.space.id, &claimed.place.path)?;
     Ok(match entry {
         Some(Entry { kind: EntryKind::File { blob: held, meta, entity }, version, .. })
             if held.fingerprint == blob.fingerprint
                 && (meta.mtime, meta.executable) == (claimed.meta.mtime, claimed.meta.executable) =>
         {
-            let identity = claimed.identity;
             Some(Published { identity, fingerprint: entity, version, replaced: false, known: true })
         }
         _ => None,

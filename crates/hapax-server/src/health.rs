@@ -21,13 +21,19 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
             name: "hapax".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: 1,
-            features: ["claims", "tree"].map(str::to_owned).to_vec(),
+            features: features(call.app),
             limits: limits(call.app),
             digests: Algorithm::ALL.iter().map(|algorithm| algorithm.key().to_owned()).collect(),
             part_size: PART.get(),
             rufh_interop: Vec::new(),
         },
     ))
+}
+
+/// Returns what not every server does, or does at every time.
+fn features(app: &App) -> Vec<String> {
+    let candidates = (!app.config.lookups.is_empty()).then_some("candidates");
+    ["claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
 }
 
 /// Returns what the service refuses beyond, as clients are told.

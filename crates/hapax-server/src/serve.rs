@@ -61,6 +61,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SWEEP_DELAY: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
+/// How fast contents are hashed for the digests they are found by: a pause before each content and every 256 KiB, so at most
+/// 64 MiB/s and 250 contents a second, about a fifth of one core.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(4);
+/// How often all contents are looked at for such digests, besides the new ones.
+const LOOKUP_INTERVAL: Duration = Duration::from_hours(1);
+
 /// Why a server did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -134,6 +140,7 @@ impl Server {
         let (busy, idle) = mpsc::channel::<()>(1);
         let sweeper = tokio::spawn(sweep(Arc::clone(&app)));
         let identifier = tokio::spawn(identify(Arc::clone(&app)));
+        let hasher = tokio::spawn(compute_lookups(Arc::clone(&app)));
         let told = async {
             tokio::select! {
                 () = shutdown => None,
@@ -143,6 +150,7 @@ impl Server {
         let (connections, cause) = self.accept_until(told, busy).await;
         sweeper.abort();
         identifier.abort();
+        hasher.abort();
         drain(&app, connections, idle).await;
         cause.map_or(Ok(()), |cause| Err(ServeError::Store(cause)))
     }
@@ -234,6 +242,31 @@ async fn identify(app: Arc<App>) {
             Err(error) => tracing::error!(%error, "identifying composed files failed"),
         }
         app.store.composed().await;
+    }
+}
+
+/// Hashes contents by the algorithms they are to be found by: at the start those that an earlier run left, then each as it
+/// is made, and now and then whatever came back or could not be read. It never stands on the path of an answer.
+async fn compute_lookups(app: Arc<App>) {
+    let algorithms = app.config.lookups.clone();
+    while !algorithms.is_empty() {
+        app.store.look_at_all_again();
+        let next = Instant::now() + LOOKUP_INTERVAL;
+        loop {
+            let (store, life, algorithms) = (Arc::clone(&app.store), Arc::clone(&app), algorithms.clone());
+            let go = move || {
+                std::thread::sleep(LOOKUP_PAUSE);
+                if life.life.is_running() { Go::On } else { Go::Stop }
+            };
+            match spawn_blocking(move || store.compute_lookups(&algorithms, &go)).await {
+                Ok(Ok(read)) => tracing::debug!(read, "hashed contents for lookups"),
+                Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "contents stay unhashed"),
+                Err(error) => tracing::error!(%error, "hashing contents failed"),
+            }
+            if timeout_at(next, app.store.unhashed()).await.is_err() {
+                break;
+            }
+        }
     }
 }
 

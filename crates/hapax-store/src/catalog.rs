@@ -42,8 +42,9 @@
 //!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
 //!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
 //!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
-//! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest. Only a live blob takes
-//!   one (`NotLive`); they stay while it is an orphan and go when it is buried.
+//! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest, each with the lookup
+//!   value it is found by. Only a live blob that is not pending takes one (`NotLive`); they stay while it is an orphan and go
+//!   when it is buried. What an older schema kept has no lookup value: it can be read and is not found.
 //! - *A composed upload* has members: other open uploads, whose extents its content repeats. It reserves nothing, for its
 //!   members do; when it is published, its members are counted in the file: they reserve nothing from then on, are
 //!   no longer among the uploads that a user may have open, and end at most an hour later ([`COMPOSED_KEPT`](crate::catalog::COMPOSED_KEPT)).
@@ -78,7 +79,7 @@ use crate::error::StoreError;
 
 pub use crate::error::Refusal;
 use crate::id::{DirId, ObjectId, ObjectName};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 mod rows;
 
@@ -309,12 +310,12 @@ pub enum Intent {
     },
     /// Makes a content visible under a name.
     Publish(Box<Publish>),
-    /// Keeps a digest of a live blob, so that its bytes need not be read for it again.
+    /// Keeps a digest of a live blob, so that its bytes need not be read for it again, and the blob is found by it.
     KeepDigest {
         /// The blob.
         blob: BlobId,
-        /// By which algorithm.
-        algorithm: Algorithm,
+        /// By which algorithm, and what it is found by.
+        lookup: Lookup,
         /// The value, sealed.
         sealed: Vec<u8>,
     },
@@ -593,6 +594,23 @@ pub trait Catalog: Send + Sync {
 
     /// Returns the digests kept of a blob, sealed, in the order of their algorithms.
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError>;
+
+    /// Returns live blobs, by row, that have a digest with this lookup value and that an entry of the space points to.
+    /// Of an algorithm that is not collision resistant there may be several.
+    fn blobs_by_digest(&self, space: SpaceId, lookup: &Lookup, limit: usize)
+    -> Result<Vec<Blob>, StoreError>;
+
+    /// Returns live blobs behind `after`, by row, whose identity is known, each with the algorithms, in order, by whose
+    /// digests it is found.
+    fn findable(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(Blob, Vec<Algorithm>)>, StoreError>;
+
+    /// Returns how many live blobs with a known identity are not found by a digest of each of these algorithms. Looks at
+    /// every blob.
+    fn unfindable(&self, algorithms: &[Algorithm]) -> Result<u64, StoreError>;
 
     /// Returns an upload.
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError>;

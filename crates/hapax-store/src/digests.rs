@@ -1,13 +1,15 @@
 //! Digests of contents in the algorithms of others: computed by reading the bytes, and kept beside the blob, sealed, so
 //! that they are read once. It decides neither whether a digest is worth that nor who may know it.
 
+use std::ops::ControlFlow;
+
 use hapax_proto::digest::{Algorithm, Digest, Digests, Hasher};
 use hapax_proto::span::{Length, Span};
 
 use crate::catalog::{Blob, Intent, Refusal, SpaceId};
 use crate::content::ContentReader;
 use crate::error::StoreError;
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 use crate::seal::{Purpose, Row};
 use crate::store::Store;
 
@@ -24,6 +26,17 @@ impl ContentReader {
         span: Span,
         algorithms: impl IntoIterator<Item = Algorithm>,
     ) -> Result<Digests, StoreError> {
+        let computed = self.digests_while(span, algorithms, &|| ControlFlow::Continue(()))?;
+        Ok(computed.expect("it is never told to stop"))
+    }
+
+    /// Does the same and asks between two chunks whether to go on; `None` if not.
+    pub(crate) fn digests_while(
+        &mut self,
+        span: Span,
+        algorithms: impl IntoIterator<Item = Algorithm>,
+        go: &dyn Fn() -> ControlFlow<()>,
+    ) -> Result<Option<Digests>, StoreError> {
         let algorithms: Vec<_> = algorithms.into_iter().collect();
         let mut hasher = Hasher::new(algorithms.iter().copied());
         let span = if algorithms.is_empty() { Span::default() } else { span };
@@ -35,8 +48,11 @@ impl ContentReader {
             self.read(chunk, &mut bytes)?;
             hasher.update(&bytes);
             rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
+            if !rest.is_empty() && go().is_break() {
+                return Ok(None);
+            }
         }
-        Ok(hasher.digests())
+        Ok(Some(hasher.digests()))
     }
 }
 
@@ -84,19 +100,50 @@ impl Store {
     /// Keeps digests that were computed from the bytes of a blob. A blob that is being given up takes none, nor does one
     /// whose identity was pending when it was looked up: they are sealed for a fingerprint that it will not keep.
     pub fn keep_digests(&self, blob: &Blob, digests: &Digests) -> Result<(), StoreError> {
+        self.commit_digests(self.digest_intents(blob, digests)?)
+    }
+
+    /// Returns what keeps digests of a blob, each with what the blob is found by.
+    pub(crate) fn digest_intents(&self, blob: &Blob, digests: &Digests) -> Result<Vec<Intent>, StoreError> {
         if blob.identity.is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        for digest in digests.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3) {
-            let algorithm = digest.algorithm();
-            let key = row_key(&blob.fingerprint, algorithm);
+        let others = digests.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3);
+        let intent = |digest: Digest| {
+            let key = row_key(&blob.fingerprint, digest.algorithm());
             let sealed = self.stores.ring.small().seal(Purpose::Digest, &row(&key), digest.value())?;
-            match self.commit(Intent::KeepDigest { blob: blob.id, algorithm, sealed }) {
+            Ok(Intent::KeepDigest { blob: blob.id, lookup: self.lookup(&digest, blob.size), sealed })
+        };
+        others.map(intent).collect()
+    }
+
+    /// Makes kept digests durable, all in one go. A blob that is being given up needs none.
+    pub(crate) fn commit_digests(&self, intents: Vec<Intent>) -> Result<(), StoreError> {
+        let pending: Vec<_> = intents.into_iter().map(|intent| self.committer.commit(intent)).collect();
+        for kept in pending {
+            match kept.wait() {
                 Ok(_) | Err(StoreError::Refused(Refusal::NotLive)) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Returns what contents of a size are found by that have a digest.
+    pub fn lookup(&self, digest: &Digest, size: Length) -> Lookup {
+        self.stores.ring.lookup(digest, size)
+    }
+
+    /// Returns the contents of a space that have a digest and a size, at most `limit`. Where the algorithm is not
+    /// collision resistant, somebody may have made several.
+    pub fn find_by_digest(
+        &self,
+        space: SpaceId,
+        digest: &Digest,
+        size: Length,
+        limit: usize,
+    ) -> Result<Vec<Blob>, StoreError> {
+        self.catalog().blobs_by_digest(space, &self.lookup(digest, size), limit)
     }
 }
 

@@ -76,6 +76,8 @@ impl Store {
         let fingerprint = self.fingerprint(&identity);
         let sealed = self.seal_identity(&fingerprint, &identity.blake3)?;
         self.commit(Intent::Identify { blob: blob.id, fingerprint, identity: sealed })?;
+        self.looked.turn_back_to(blob.id);
+        self.looked.changed.notify_one();
         info!(blob = %blob.id, "a composed file was identified");
         Ok(true)
     }

@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use hapax_proto::{
+    digest::{Algorithm, Digest},
     span::{Length, Offset},
     tree::PartNumber,
 };
@@ -53,14 +54,25 @@ const WRAP_OBJECT_CONTEXT: &str = "hapax store 2026 object data key wrap v1";
 const MASK_VALUE_CONTEXT: &str = "hapax store 2026 part value mask v1";
 const ROOT_ID_CONTEXT: &str = "hapax store 2026 root key id v1";
 
-/// The domains of the fingerprint and entity tag keys.
+/// The domains of the fingerprint and entity tag keys. Those of one key never begin alike.
 const FINGERPRINT_DOMAIN: &[u8; 16] = b"fingerprint v1\0\0";
+const LOOKUP_DOMAIN: &[u8; 16] = b"digest lookup v1";
 const IDENTITY_TAG_DOMAIN: &[u8; 16] = b"tag identity v1\0";
 const CONTENT_TAG_DOMAIN: &[u8; 16] = b"tag content v1\0\0";
 
 /// A blob's identity as the catalog keeps it: who steals the catalog cannot ask it "do you hold this file?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
+
+/// A digest of a content, together with its size, as the catalog finds it: whoever holds the digest and the key can
+/// ask for it, and a thief of the catalog cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lookup {
+    /// By which algorithm.
+    pub algorithm: Algorithm,
+    /// The keyed hash of algorithm, digest and size.
+    pub value: [u8; 32],
+}
 
 /// The keys of one store.
 pub struct KeyRing {
@@ -211,6 +223,16 @@ impl KeyRing {
     /// Returns what the catalog keeps of a blob's identity.
     pub fn fingerprint(&self, blake3: &[u8; 32], size: Length) -> Fingerprint {
         Fingerprint(self.fingerprint.hash(&[FINGERPRINT_DOMAIN, blake3, &size.get().to_le_bytes()]))
+    }
+
+    /// Returns what the catalog finds the contents of this size by that have this digest.
+    pub fn lookup(&self, digest: &Digest, size: Length) -> Lookup {
+        let algorithm = digest.algorithm();
+        let key = algorithm.key().as_bytes();
+        // The length of the key stands before it, so that no two digests are spelled alike.
+        let (size, length) = (size.get().to_le_bytes(), (key.len() as u64).to_le_bytes());
+        let value = self.fingerprint.hash(&[LOOKUP_DOMAIN, &size, &length, key, digest.value()]);
+        Lookup { algorithm, value }
     }
 
     /// Returns the opaque bytes of a blob's entity tag: the same for the same bytes, on every node, after a restore.
@@ -662,6 +684,11 @@ mod tests {
         check(&ring.root_id(), "28359fe3c3b3fbc4");
         let fingerprint = ring.fingerprint(&[6; 32], Length::new(7));
         check(&fingerprint.0, "8e527751efbfe9cff6384fbb9c97ed2be46608aea938a71a4cf0d23fbe12605c");
+        let md5 = Digest::new(Algorithm::Md5, &[12; 16]).unwrap();
+        check(
+            &ring.lookup(&md5, Length::new(7)).value,
+            "02030ddfed23282d51a1857e4ad975c392121c3d4d295840e6d12fe6b5361e1f",
+        );
         check(&ring.entity_tag(&fingerprint), "de976966c207ddd019a49dcaa9d84fbd");
         check(&ring.content_tag(&[8; 16]), "d187eefa1236ced089a94de4972c00a8");
     }
@@ -673,6 +700,13 @@ mod tests {
         assert_ne!(fingerprint, ring.fingerprint(&[1; 32], Length::new(2)));
         assert_ne!(fingerprint, ring.fingerprint(&[2; 32], Length::new(1)));
         assert_ne!(fingerprint, other.fingerprint(&[1; 32], Length::new(1)));
+        let sha256 = Digest::new(Algorithm::Sha256, &[1; 32]).unwrap();
+        let blake3 = Digest::new(Algorithm::Blake3, &[1; 32]).unwrap();
+        let lookup = ring.lookup(&sha256, Length::new(1));
+        assert_ne!(lookup.value, fingerprint.0);
+        assert_ne!(lookup.value, ring.lookup(&sha256, Length::new(2)).value);
+        assert_ne!(lookup.value, ring.lookup(&blake3, Length::new(1)).value);
+        assert_ne!(lookup.value, other.lookup(&sha256, Length::new(1)).value);
         assert_ne!(ring.entity_tag(&fingerprint), other.entity_tag(&fingerprint));
         assert_ne!(ring.content_tag(&[1; 16]), ring.content_tag(&[2; 16]));
         assert_ne!(ring.root_id(), other.root_id());

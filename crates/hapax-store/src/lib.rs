@@ -55,6 +55,8 @@ pub mod append;
 pub mod compose;
 /// What composed files are: computed in background.
 pub mod identify;
+/// Digests that contents are found by: computed in background.
+pub mod lookup;
 /// Whole files in one go.
 pub mod file;
 /// The verbs of the tree of entries.

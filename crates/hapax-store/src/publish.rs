@@ -74,6 +74,9 @@ impl Store {
         match outcome {
             &Outcome::Published { version, replaced, known, .. } => {
                 let fingerprint = self.fingerprint(&identity);
+                if !known {
+                    self.looked.changed.notify_one();
+                }
                 Published { identity, fingerprint, version, replaced, known }
             }
             other => unreachable!("a publication came to {other:?}"),

@@ -11,7 +11,7 @@ use hapax_proto::tree::{PartNumber, PartValue};
 use tokio::sync::{Notify, watch};
 
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{Blob, Catalog, Intent, MaskedValue, Outcome};
+use crate::catalog::{Blob, BlobId, Catalog, Intent, MaskedValue, Outcome};
 use crate::clock::{Clock, Moment, SteadyClock, Timestamp};
 use crate::committer::{Committer, Stores};
 use crate::disk::{Disk, HeldLock};
@@ -57,6 +57,38 @@ struct Room {
     path: PathBuf,
 }
 
+/// How far a job that goes through all blobs in the order of their rows has come. New ones have the highest rows.
+#[derive(Default)]
+pub(crate) struct Looked {
+    last: Mutex<Option<BlobId>>,
+    /// Told when there may be something behind the last one.
+    pub(crate) changed: Notify,
+}
+
+impl Looked {
+    /// Reads the blobs behind the last one that was looked at, and counts them as looked at.
+    pub(crate) fn advance<T>(
+        &self,
+        read: impl FnOnce(Option<BlobId>) -> Result<Vec<(Blob, T)>, StoreError>,
+    ) -> Result<Vec<(Blob, T)>, StoreError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = read(*last)?;
+        *last = page.last().map_or(*last, |(blob, _)| Some(blob.id));
+        Ok(page)
+    }
+
+    /// Has a blob, and all behind it, looked at again.
+    pub(crate) fn turn_back_to(&self, blob: BlobId) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).min(Some(BlobId(blob.0 - 1)));
+    }
+
+    /// Has every blob looked at again.
+    pub(crate) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 /// An open store. It is shared behind an `Arc`; dropping the last one settles what was submitted and closes it.
 pub struct Store {
     pub(crate) committer: Committer,
@@ -65,6 +97,8 @@ pub struct Store {
     pub(crate) settings: Settings,
     /// Told when a file was published whose identity is pending.
     pub(crate) composed: Notify,
+    /// How far the job of the lookup digests has looked.
+    pub(crate) looked: Looked,
     clock: Box<dyn Clock>,
     steady: Mutex<SteadyClock>,
     room: Option<Room>,
@@ -124,6 +158,7 @@ impl Store {
             lanes: Lanes::default(),
             settings,
             composed: Notify::new(),
+            looked: Looked::default(),
             clock,
             steady: Mutex::new(steady),
             room: None,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use hapax_proto::claim::LOOKUPS;
 use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::tree::{PART, SEGMENT};
 
@@ -146,6 +147,11 @@ pub(crate) struct Serve {
     /// Unfinished uploads of one account
     #[arg(long, value_name = "COUNT", default_value = "1000", env = "HAPAX_UPLOADS_MAX", hide_env = true)]
     pub(crate) uploads_max: u32,
+    /// By which digests contents are found, for claims by somebody who knows no BLAKE3: sha-256, md5 and sha, between
+    /// commas; each content is read once for them in background. Nothing turns it off
+    #[arg(long, value_name = "ALGS", default_value = "sha-256,md5", value_parser = lookups)]
+    #[arg(env = "HAPAX_LOOKUPS", hide_env = true)]
+    pub(crate) lookups: Lookups,
     /// Connections at once
     #[arg(
         long,
@@ -462,6 +468,25 @@ pub(crate) struct Completions {
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
+}
+
+/// The algorithms by which contents are found besides BLAKE3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lookups(pub(crate) Vec<Algorithm>);
+
+fn lookups(text: &str) -> Result<Lookups, String> {
+    let mut algorithms = Vec::new();
+    for key in text.split(',').map(str::trim).filter(|key| !key.is_empty()) {
+        let known = Algorithm::from_key(key).filter(|algorithm| LOOKUPS.contains(algorithm));
+        let algorithm = known.ok_or_else(|| {
+            let keys: Vec<_> = LOOKUPS.iter().map(|algorithm| algorithm.key()).collect();
+            format!("{key} is none of {}", keys.join(", "))
+        })?;
+        if !algorithms.contains(&algorithm) {
+            algorithms.push(algorithm);
+        }
+    }
+    Ok(Lookups(algorithms))
 }
 
 /// Reads a digest as `hapax hash` and lists of digests write it: the algorithm with or without its hyphen, the value in

@@ -448,6 +448,11 @@ pub struct ClaimResults {
 pub enum ClaimResult {
     /// The content is under its name now; nothing need be sent.
     Linked(Completed),
+    /// Nothing was created. These contents of the caller's have the digest and the size: hash with BLAKE3 and claim again.
+    Candidates {
+        /// What they are, at most [`CANDIDATES_MAX`](crate::claim::CANDIDATES_MAX).
+        blake3: Vec<FileHash>,
+    },
     /// Nothing was created; send the bytes.
     Upload,
     /// The claim cannot be fulfilled.

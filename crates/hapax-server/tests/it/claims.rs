@@ -8,12 +8,12 @@ use crate::files::noise;
 use crate::server::Running;
 use crate::wire::Client;
 
-fn item(path: &str, bytes: &[u8]) -> Value {
+pub(crate) fn item(path: &str, bytes: &[u8]) -> Value {
     let digest = json!({"alg": "blake3", "value": FileHash::of(bytes).to_string()});
     json!({"path": path, "size": bytes.len(), "digest": digest})
 }
 
-async fn claim(client: &Client, items: Vec<Value>) -> Vec<ClaimResult> {
+pub(crate) async fn claim(client: &Client, items: Vec<Value>) -> Vec<ClaimResult> {
     let answer = client.json("POST", "/api/v1/claims", &json!({ "items": items })).await;
     answer.expect(200).read::<ClaimResults>().results
 }
@@ -61,6 +61,7 @@ async fn each_claim_is_refused_by_itself() {
         absent,
         json!({"path": "/b", "size": 3, "digest": {"alg": "blake3", "value": "xyz"}}),
         json!({"path": "/b", "size": 3, "digest": {"alg": "md5", "value": "xyz"}}),
+        json!({"path": "/b", "size": 3, "digest": {"alg": "md6", "value": "xyz"}}),
         json!({"path": "/b", "size": 3, "digest": null}),
         item("/b", b"abc"),
     ];
@@ -69,12 +70,13 @@ async fn each_claim_is_refused_by_itself() {
         .iter()
         .map(|result| match result {
             ClaimResult::Linked(_) => "linked",
+            ClaimResult::Candidates { .. } => "candidates",
             ClaimResult::Upload => "upload",
             ClaimResult::Refused { problem, .. } => problem,
         })
         .collect();
-    let expected =
-        ["bad-path", "not-found", "precondition-failed", "bad-field", "upload", "upload", "linked"];
+    let refused = ["bad-path", "not-found", "precondition-failed", "bad-field", "bad-field"];
+    let expected = [&refused[..], &["upload", "upload", "linked"]].concat();
     assert_eq!(words, expected);
     let too_many = json!({"items": vec![item("/b", b"abc"); 10_001]});
     alice.json("POST", "/api/v1/claims", &too_many).await.refused(413, "too-large");

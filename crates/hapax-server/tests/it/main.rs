@@ -78,5 +78,8 @@ mod entries;
 /// Instant upload.
 mod claims;
 
+/// Contents found by MD5, SHA-1 and SHA-256.
+mod candidates;
+
 /// Accounts, tokens, housekeeping.
 mod accounts;

@@ -22,7 +22,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::id::{DirId, ObjectId, ObjectName};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 mod tables;
 mod objects;
@@ -30,6 +30,7 @@ mod accounts;
 mod entries;
 mod uploads;
 mod blobs;
+mod digests;
 mod pending;
 mod audit;
 
@@ -110,6 +111,27 @@ impl Catalog for ModelCatalog {
 
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
         Ok(self.locked().digests_of(blob))
+    }
+
+    fn blobs_by_digest(
+        &self,
+        space: SpaceId,
+        lookup: &Lookup,
+        limit: usize,
+    ) -> Result<Vec<Blob>, StoreError> {
+        Ok(self.locked().blobs_by_digest(space, lookup, limit))
+    }
+
+    fn findable(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(Blob, Vec<Algorithm>)>, StoreError> {
+        Ok(self.locked().findable(after, limit))
+    }
+
+    fn unfindable(&self, algorithms: &[Algorithm]) -> Result<u64, StoreError> {
+        Ok(self.locked().unfindable(algorithms))
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
@@ -265,7 +287,7 @@ impl Tables {
             }
             Intent::EndUpload { upload, state, now } => self.end_upload(*upload, *state, *now),
             Intent::Publish(publish) => self.publish(publish),
-            Intent::KeepDigest { blob, algorithm, sealed } => self.keep_digest(*blob, *algorithm, sealed),
+            Intent::KeepDigest { blob, lookup, sealed } => self.keep_digest(*blob, lookup, sealed),
             Intent::KeepValues { blob, values } => self.keep_values(*blob, values),
             Intent::Identify { blob, fingerprint, identity } => self.identify(*blob, *fingerprint, identity),
             Intent::SettleSpare { blob, spare, promote, now } => {

@@ -25,7 +25,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::error::{ErrorClass, StoreError};
 use crate::id::{DirId, ObjectId, ObjectName};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 mod schema;
 /// Conversions between rows and values.
@@ -33,6 +33,8 @@ mod row;
 /// Objects, extents, contents, blobs.
 mod blobs;
 /// Blobs whose identity is not known yet.
+mod digests;
+
 mod pending;
 /// Spaces and their quotas.
 mod spaces;
@@ -219,7 +221,7 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::Resize { .. } => uploads::resize(db, intent),
         Intent::EndUpload { upload, state, now } => uploads::end(db, *upload, *state, *now),
         Intent::Publish(publish) => entries::publish(db, publish),
-        Intent::KeepDigest { blob, algorithm, sealed } => blobs::keep_digest(db, *blob, *algorithm, sealed),
+        Intent::KeepDigest { blob, lookup, sealed } => digests::keep(db, *blob, lookup, sealed),
         Intent::KeepValues { blob, values } => pending::keep_values(db, *blob, values),
         Intent::Identify { blob, fingerprint, identity } => {
             pending::identify(db, *blob, fingerprint, identity)
@@ -286,7 +288,28 @@ impl Catalog for SqliteCatalog {
     }
 
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
-        self.read("read digests", |db| blobs::digests(db, blob))
+        self.read("read digests", |db| digests::of(db, blob))
+    }
+
+    fn blobs_by_digest(
+        &self,
+        space: SpaceId,
+        lookup: &Lookup,
+        limit: usize,
+    ) -> Result<Vec<Blob>, StoreError> {
+        self.read("look a digest up", |db| digests::blobs(db, space, lookup, limit))
+    }
+
+    fn findable(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(Blob, Vec<Algorithm>)>, StoreError> {
+        self.read("read what blobs are found by", |db| digests::findable(db, after, limit))
+    }
+
+    fn unfindable(&self, algorithms: &[Algorithm]) -> Result<u64, StoreError> {
+        self.read("count what is not found", |db| digests::unfindable(db, algorithms))
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {

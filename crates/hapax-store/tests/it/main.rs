@@ -14,6 +14,7 @@ mod durable;
 mod faults;
 mod kills;
 mod lifecycle;
+mod lookups;
 mod lost_answers;
 mod races;
 mod rot;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Algorithm, FileHash};
 use hapax_proto::span::Length;
 use hapax_proto::tree::PART;
 use hapax_store::catalog::Expect;
@@ -77,6 +77,8 @@ fn a_reader_written_from_the_format_page_opens_every_kind_of_file() {
     let composed = [long.as_slice(), &packed].concat();
     compose(&world, "/composed", &[&long, &packed]);
     world.store.identify_pending(&|| Go::On).unwrap();
+    let lookups = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Sha1];
+    world.store.compute_lookups(&lookups, &|| Go::On).unwrap();
     compose(&world, "/pending", &[&packed, &long]);
     let open = world.create("/open", 2 * PART.get());
     let kept = noise(200_000, 6);

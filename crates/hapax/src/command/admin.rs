@@ -196,6 +196,7 @@ fn measured(stats: &StoreStats) -> String {
         ("bytes as users see them", words::bytes(stats.logical)),
         ("different contents", format!("{} with {}", stats.blobs, words::bytes(stats.unique))),
         ("objects", format!("{} with {}", stats.objects, words::bytes(stats.stored))),
+        ("contents to be hashed", stats.unhashed.to_string()),
     ];
     let lines = rows.into_iter().map(|(name, value)| format!("{name:<25}{value}"));
     lines.collect::<Vec<_>>().join("\n")

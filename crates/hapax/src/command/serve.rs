@@ -74,7 +74,8 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
     };
     let deadlines = Deadlines { drain: DRAIN, ..Deadlines::default() };
     let allowed_origins = serve.allowed_origin.clone();
-    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, deadlines, caps })
+    let lookups = serve.lookups.0.clone();
+    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, lookups, deadlines, caps })
 }
 
 /// Opens the store, and makes the first account if there is none; returns its password if it was drawn.

@@ -17,7 +17,7 @@ use super::super::{
 };
 use super::*;
 use crate::clock::{Moment, Timestamp};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const PATHS: [&str; 10] = ["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/e", "/e/a", "/"];
@@ -285,7 +285,7 @@ impl Author<'_> {
             }
             Verb::KeepDigest => Intent::KeepDigest {
                 blob: BlobId(i64::from(self.number(1, 6))),
-                algorithm: self.pick(2, Algorithm::ALL),
+                lookup: lookup(self.pick(2, Algorithm::ALL), self.number(4, LOOKUPS)),
                 sealed: vec![self.number(3, 9)],
             },
             Verb::KeepValues | Verb::Identify => self.of_pending(),
@@ -430,6 +430,13 @@ impl Author<'_> {
     }
 }
 
+/// So few that different blobs come to have the same.
+const LOOKUPS: u8 = 3;
+
+fn lookup(algorithm: Algorithm, number: u8) -> Lookup {
+    Lookup { algorithm, value: [number; 32] }
+}
+
 /// Everything that can be asked, as (question, answer).
 fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
     let mut told = BTreeMap::new();
@@ -456,6 +463,9 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         let after = (number > 0).then_some(BlobId(id));
         tell(format!("blobs {id}"), &catalog.blobs(after, 2).unwrap());
         tell(format!("pending {id}"), &catalog.pending(after, 2).unwrap());
+        tell(format!("findable {id}"), &catalog.findable(after, 2).unwrap());
+        let algorithms = &Algorithm::ALL[..usize::from(number)];
+        tell(format!("unfindable {id}"), &catalog.unfindable(algorithms).unwrap());
     }
     for number in 0..OBJECTS {
         tell(format!("dir of {number}"), &catalog.object_dir(object(number)).unwrap());
@@ -489,6 +499,10 @@ fn ask_entries(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         for number in (0..5).chain(PENDING..PENDING + 5) {
             let blob = catalog.blob_in_space(space, &fingerprint(number)).unwrap();
             told.insert(format!("blob {number} in {space}"), format!("{blob:?}"));
+        }
+        for (algorithm, number) in Algorithm::ALL.iter().flat_map(|it| (0..LOOKUPS).map(|n| (*it, n))) {
+            let blobs = catalog.blobs_by_digest(space, &lookup(algorithm, number), 2).unwrap();
+            told.insert(format!("{algorithm} {number} in {space}"), format!("{blobs:?}"));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use hapax_proto::digest::Algorithm;
 use hapax_proto::span::{Length, Offset};
 use hapax_proto::upload::State;
 
@@ -135,19 +134,6 @@ impl Tables {
         if self.contents[&content].is_whole(publish.size) { Ok(content) } else { Err(Refusal::Incomplete) }
     }
 
-    pub(super) fn keep_digest(&mut self, blob: BlobId, algorithm: Algorithm, sealed: &[u8]) -> Answer {
-        if self.blobs.get(&blob).is_none_or(|row| row.orphan.is_some()) {
-            return Err(Refusal::NotLive);
-        }
-        self.digests.insert((blob, algorithm), sealed.to_vec());
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn digests_of(&self, blob: BlobId) -> Vec<(Algorithm, Vec<u8>)> {
-        let of_it = self.digests.iter().filter(|((of, _), _)| *of == blob);
-        of_it.map(|((_, algorithm), sealed)| (*algorithm, sealed.clone())).collect()
-    }
-
     pub(super) fn settle_spare(
         &mut self,
         blob: BlobId,
@@ -204,7 +190,7 @@ impl Tables {
     }
 
     /// Returns the entries that show a blob.
-    fn shown_by(&self, blob: BlobId) -> impl Iterator<Item = EntryId> {
+    pub(super) fn shown_by(&self, blob: BlobId) -> impl Iterator<Item = EntryId> {
         let shows = move |file: &Option<FileRow>| file.as_ref().is_some_and(|file| file.blob == blob);
         self.entries.iter().filter(move |(_, entry)| shows(&entry.file)).map(|(id, _)| *id)
     }

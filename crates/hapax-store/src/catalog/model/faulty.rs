@@ -14,7 +14,7 @@ use crate::catalog::{
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::id::{DirId, ObjectId, ObjectName};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 /// What a commit does instead of what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,27 @@ impl Catalog for FaultyCatalog {
 
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
         self.inner.digests(blob)
+    }
+
+    fn blobs_by_digest(
+        &self,
+        space: SpaceId,
+        lookup: &Lookup,
+        limit: usize,
+    ) -> Result<Vec<Blob>, StoreError> {
+        self.inner.blobs_by_digest(space, lookup, limit)
+    }
+
+    fn findable(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+    ) -> Result<Vec<(Blob, Vec<Algorithm>)>, StoreError> {
+        self.inner.findable(after, limit)
+    }
+
+    fn unfindable(&self, algorithms: &[Algorithm]) -> Result<u64, StoreError> {
+        self.inner.unfindable(algorithms)
     }
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {

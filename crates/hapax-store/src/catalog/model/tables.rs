@@ -12,7 +12,7 @@ use crate::catalog::{
 };
 use crate::clock::Timestamp;
 use crate::id::{DirId, ObjectId};
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, Lookup};
 
 /// All rows.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +27,8 @@ pub(super) struct Tables {
     pub(super) spaces: BTreeMap<SpaceId, SpaceRow>,
     pub(super) entries: BTreeMap<EntryId, EntryRow>,
     pub(super) blobs: BTreeMap<BlobId, BlobRow>,
-    /// Digests of blobs, sealed.
-    pub(super) digests: BTreeMap<(BlobId, Algorithm), Vec<u8>>,
+    /// Digests of blobs: sealed, and what they are found by.
+    pub(super) digests: BTreeMap<(BlobId, Algorithm), (Vec<u8>, Lookup)>,
     /// Which blob a spare content belongs to.
     pub(super) spares: BTreeMap<ContentId, BlobId>,
     pub(super) uploads: BTreeMap<UploadId, UploadRow>,

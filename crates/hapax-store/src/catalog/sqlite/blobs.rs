@@ -1,6 +1,5 @@
 //! Objects, extents, contents and blobs: where bytes are, and who still points to them.
 
-use hapax_proto::digest::Algorithm;
 use hapax_proto::span::{Length, Span};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -309,25 +308,6 @@ pub(super) fn release(db: &Connection, blob: BlobId, now: Timestamp) -> rusqlite
 pub(super) fn add_spare(db: &Connection, blob: BlobId, content: ContentId) -> rusqlite::Result<()> {
     db.prepare_cached("INSERT INTO spares (blob, content) VALUES (?1, ?2)")?.execute([blob.0, content.0])?;
     Ok(())
-}
-
-/// Keeps a digest of a live blob; the reference is made by an update that must change exactly one row (R8).
-pub(super) fn keep_digest(db: &Connection, blob: BlobId, algorithm: Algorithm, sealed: &[u8]) -> Applied {
-    hold(db, blob)?;
-    db.prepare_cached("INSERT OR REPLACE INTO digests (blob, algorithm, sealed) VALUES (?1, ?2, ?3)")?
-        .execute(params![blob.0, algorithm.key(), sealed])?;
-    Ok(Outcome::Done)
-}
-
-/// A row of an algorithm that this program does not know is passed over.
-pub(super) fn digests(db: &Connection, blob: BlobId) -> rusqlite::Result<Vec<(Algorithm, Vec<u8>)>> {
-    let mut found = db
-        .prepare_cached("SELECT algorithm, sealed FROM digests WHERE blob = ?1")?
-        .query_map([blob.0], |row| Ok((Algorithm::from_key(&row.get::<_, String>(0)?), row.get(1)?)))?
-        .filter_map(|row| row.map(|(algorithm, sealed)| Some((algorithm?, sealed))).transpose())
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    found.sort_unstable();
-    Ok(found)
 }
 
 pub(super) fn settle_spare(

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// One step per version, oldest first.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// Notes on the columns: times are milliseconds since the epoch; ids of uploads, objects and tokens' hashes are raw bytes.
 ///
@@ -117,6 +117,12 @@ CREATE INDEX blobs_pending ON blobs (id) WHERE identity = x'';
 CREATE INDEX uploads_pending ON uploads (done_fingerprint) WHERE done_identity = x'';
 ";
 
+/// What a digest is found by. Rows of older schemas have nothing until the job of the lookup digests comes by.
+const VERSION_5: &str = "
+ALTER TABLE digests ADD COLUMN lookup BLOB;
+CREATE INDEX digests_lookup ON digests (algorithm, lookup) WHERE lookup IS NOT NULL;
+";
+
 /// Brings a database to the newest schema. A database newer than this program is left alone.
 ///
 /// # Errors
@@ -176,7 +182,10 @@ mod tests {
                 )
                 .unwrap();
             assert_eq!(file, ("a".to_owned(), vec![7]), "from {version}");
-            db.execute("INSERT INTO digests VALUES (1, 'md5', x'09')", []).unwrap();
+            db.execute("INSERT INTO digests (blob, algorithm, sealed) VALUES (1, 'md5', x'09')", []).unwrap();
+            let lookup: Option<Vec<u8>> =
+                db.query_row("SELECT lookup FROM digests", [], |row| row.get(0)).unwrap();
+            assert_eq!(lookup, None, "from {version}");
             let entity: Option<Vec<u8>> =
                 db.query_row("SELECT entity FROM entries WHERE id = 2", [], |row| row.get(0)).unwrap();
             assert_eq!(entity, None, "from {version}");

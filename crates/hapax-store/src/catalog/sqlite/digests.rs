@@ -1,0 +1,91 @@
+//! Digests of blobs in the algorithms of others, and finding blobs by them.
+
+use std::collections::BTreeSet;
+
+use hapax_proto::digest::Algorithm;
+use rusqlite::{Connection, params};
+
+use super::super::{Blob, BlobId, Outcome, Refusal, SpaceId};
+use super::{Applied, blobs, row};
+use crate::key::Lookup;
+
+/// Keeps a digest of a live blob; the reference is made by an update that must change exactly one row (R8).
+pub(super) fn keep(db: &Connection, blob: BlobId, lookup: &Lookup, sealed: &[u8]) -> Applied {
+    let held = db
+        .prepare_cached(
+            "UPDATE blobs SET orphan = NULL WHERE id = ?1 AND orphan IS NULL AND identity <> x''",
+        )?
+        .execute([blob.0])?;
+    if held != 1 {
+        return Err(Refusal::NotLive.into());
+    }
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO digests (blob, algorithm, sealed, lookup) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![blob.0, lookup.algorithm.key(), sealed, &lookup.value[..]])?;
+    Ok(Outcome::Done)
+}
+
+/// A row of an algorithm that this program does not know is passed over.
+pub(super) fn of(db: &Connection, blob: BlobId) -> rusqlite::Result<Vec<(Algorithm, Vec<u8>)>> {
+    let mut found = db
+        .prepare_cached("SELECT algorithm, sealed FROM digests WHERE blob = ?1")?
+        .query_map([blob.0], |row| Ok((Algorithm::from_key(&row.get::<_, String>(0)?), row.get(1)?)))?
+        .filter_map(|row| row.map(|(algorithm, sealed)| Some((algorithm?, sealed))).transpose())
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The index of lookups gives the few contents that were made to have one digest, not all blobs.
+pub(super) fn blobs(
+    db: &Connection,
+    space: SpaceId,
+    lookup: &Lookup,
+    limit: usize,
+) -> rusqlite::Result<Vec<Blob>> {
+    db.prepare_cached(&format!(
+        "SELECT {} FROM digests d JOIN blobs b ON b.id = d.blob
+         WHERE d.algorithm = ?1 AND d.lookup = ?2 AND b.orphan IS NULL
+           AND EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?3)
+         ORDER BY b.id LIMIT ?4",
+        blobs::BLOB_COLUMNS
+    ))?
+    .query_map(params![lookup.algorithm.key(), &lookup.value[..], space.0, row::limit(limit)], |found| {
+        blobs::blob_from(found, 0)
+    })?
+    .collect()
+}
+
+pub(super) fn findable(
+    db: &Connection,
+    after: Option<BlobId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Blob, Vec<Algorithm>)>> {
+    db.prepare_cached(&format!(
+        "SELECT {}, (SELECT group_concat(algorithm) FROM digests WHERE blob = b.id AND lookup IS NOT NULL)
+         FROM blobs b WHERE b.id > ?1 AND b.orphan IS NULL AND b.identity <> x'' ORDER BY b.id LIMIT ?2",
+        blobs::BLOB_COLUMNS
+    ))?
+    .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| {
+        // No key has a comma (RFC 9651 §3.1.2).
+        let keys: Option<String> = found.get(5)?;
+        let keys = keys.iter().flat_map(|keys| keys.split(','));
+        let mut algorithms: Vec<_> = keys.filter_map(Algorithm::from_key).collect();
+        algorithms.sort_unstable();
+        Ok((blobs::blob_from(found, 0)?, algorithms))
+    })?
+    .collect()
+}
+
+pub(super) fn unfindable(db: &Connection, algorithms: &[Algorithm]) -> rusqlite::Result<u64> {
+    let wanted: BTreeSet<_> = algorithms.iter().map(|algorithm| algorithm.key()).collect();
+    // Each key between commas, which no key has.
+    let keys = format!(",{},", wanted.iter().copied().collect::<Vec<_>>().join(","));
+    db.prepare_cached(
+        "SELECT count(*) FROM blobs b WHERE b.orphan IS NULL AND b.identity <> x'' AND ?2 > (
+             SELECT count(*) FROM digests d
+             WHERE d.blob = b.id AND d.lookup IS NOT NULL AND instr(?1, ',' || d.algorithm || ',') > 0)",
+    )?
+    .query_row(params![keys, row::limit(wanted.len())], |found| row::get_u64(found, 0))
+}
