@@ -2,7 +2,8 @@
 //! anybody's.
 
 use hapax_proto::access::Object;
-use hapax_proto::dialect::native::{Limits, Service};
+use hapax_proto::batch::Limits as Batch;
+use hapax_proto::dialect::native::{BatchLimits, Limits, Service};
 use hapax_proto::digest::Algorithm;
 use hapax_proto::problem::Kind;
 use hapax_proto::tree::PART;
@@ -21,8 +22,9 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
             name: "hapax".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             api: 1,
-            features: ["claims", "tree"].map(str::to_owned).to_vec(),
+            features: ["batch", "claims", "tree"].map(str::to_owned).to_vec(),
             limits: limits(call.app),
+            batch: Some(batch_limits(call.app)),
             digests: Algorithm::ALL.iter().map(|algorithm| algorithm.key().to_owned()).collect(),
             part_size: PART.get(),
             rufh_interop: Vec::new(),
@@ -38,6 +40,12 @@ pub fn limits(app: &App) -> Limits {
         parts_in_flight: caps.parts_in_flight,
         uploads_max: caps.uploads_per_account,
     }
+}
+
+fn batch_limits(app: &App) -> BatchLimits {
+    let Batch { records, record, body } = app.config.caps.batch;
+    let in_flight = app.config.caps.batches_in_flight;
+    BatchLimits { records_max: records, record_max: record.get(), body_max: body.get(), in_flight }
 }
 
 /// `GET /healthz`: the process runs; nothing else is looked at.

@@ -78,5 +78,8 @@ mod entries;
 /// Instant upload.
 mod claims;
 
+/// Many small files in one request.
+mod batch;
+
 /// Accounts, tokens, housekeeping.
 mod accounts;
