@@ -1,9 +1,9 @@
 //! Bodies in JSON: what is accepted is written and read back as the same.
 
 use hapax_proto::dialect::native::{
-    ClaimResults, Claims, Complete, Completed, CreateSession, CreateToken, CreateUpload, CreatedToken,
-    EntryInfo, EntryList, EntryOperation, EntryPatch, Resize, Service, SessionInfo, SpanDigest, StoredPart,
-    TokenInfo, Tree, UploadList, UploadStatus,
+    BatchRecord, BatchResult, ClaimResults, Claims, Complete, Completed, CreateSession, CreateToken,
+    CreateUpload, CreatedToken, EntryInfo, EntryList, EntryOperation, EntryPatch, Resize, Service,
+    SessionInfo, SpanDigest, StoredPart, TokenInfo, Tree, UploadList, UploadStatus,
 };
 use hapax_proto::problem::Problem;
 use http::StatusCode;
@@ -19,6 +19,8 @@ fn check<T: Serialize + DeserializeOwned + PartialEq>(data: &[u8]) {
 
 /// Every body of the native dialect, in both directions.
 pub fn bodies(data: &[u8]) {
+    check::<BatchRecord>(data);
+    check::<BatchResult>(data);
     check::<ClaimResults>(data);
     check::<Claims>(data);
     check::<Complete>(data);

@@ -10,6 +10,8 @@
 pub mod http;
 /// Bodies in JSON.
 pub mod json;
+/// Bodies that are read piece by piece.
+pub mod stream;
 /// What lies on disks.
 pub mod stored;
 
@@ -18,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("batch", stream::batch),
     ("checkpoint", stored::checkpoint),
     ("dialect", http::dialect),
     ("digest", http::digest),

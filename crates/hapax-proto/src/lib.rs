@@ -38,6 +38,8 @@ pub mod access;
 pub mod upload;
 /// The wire dialects of the upload resource.
 pub mod dialect;
+/// Many small files in one request: the framing.
+pub mod batch;
 /// Instant upload: the ladder of a claim.
 pub mod claim;
 /// What a client sends next, from its checkpoint, its source and the server's status.

@@ -46,6 +46,8 @@ pub struct App {
     pub requests: Gate<UserId>,
     /// Parts in flight of each upload.
     pub parts: Gate<UploadId>,
+    /// Batches being received of each account.
+    pub batches: Gate<UserId>,
     /// Digests being computed from stored bytes, for each account.
     pub digests: Gate<UserId>,
     /// Digests of the prefixes of unfinished uploads that were computed lately.
@@ -68,6 +70,7 @@ impl App {
             metrics: Metrics::of_process(),
             requests: Gate::new(config.caps.requests_per_account),
             parts: Gate::new(config.caps.parts_in_flight),
+            batches: Gate::new(config.caps.batches_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
             prefixes: Recent::new(PREFIXES_MAX),
             housework: Mutex::default(),

@@ -5,12 +5,12 @@ use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use hapax_proto::access::{Access, Object, Verb, decide_access};
+use hapax_proto::access::{Access, Object, Subject, Verb, decide_access};
 use hapax_proto::dialect::integrity::parse_digests;
 use hapax_proto::digest::{CONTENT_DIGEST, Digests, REPR_DIGEST};
 use hapax_proto::name::{EntryPath, UrlPath, UserName, parse_space_path};
 use hapax_proto::problem::{Kind, Problem};
-use hapax_store::catalog::{Space, Upload, UploadId};
+use hapax_store::catalog::{Space, SpaceId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::store::Store;
 use http::HeaderValue;
@@ -57,13 +57,7 @@ impl Call<'_> {
     /// # Errors
     /// 401, 403 or, for what belongs to others, 404.
     pub fn allow_verb(&self, verb: Verb, object: &Object) -> Result<(), Refusal> {
-        let kind = match decide_access(&self.caller.subject, verb, object) {
-            Access::Allowed => return Ok(()),
-            Access::Hidden => Kind::NotFound,
-            Access::Forbidden => Kind::Forbidden,
-            Access::Unauthenticated => Kind::Unauthenticated,
-        };
-        Err(kind.into())
+        allow(&self.caller.subject, verb, object)
     }
 
     /// Returns the account that asks.
@@ -113,24 +107,25 @@ impl Call<'_> {
     /// # Errors
     /// 400 for what is no path, 404 as [`Self::place`].
     pub async fn place_in_body(&self, text: &str, verb: Verb) -> Result<Place, Refusal> {
-        let (space, path) =
-            parse_space_path(text).map_err(|bad| Problem::new(Kind::BadPath).detail(bad.to_string()))?;
+        let (space, path) = named_in_body(text)?;
         let space = self.space(space, verb).await?;
         let folder = path.is_root();
         Ok(Place { space, path, folder })
     }
 
     async fn space(&self, name: Option<UserName>, verb: Verb) -> Result<Space, Refusal> {
+        let spaces = self.spaces()?;
+        let found = spawn_blocking(move || spaces.find(name.as_ref(), verb)).await;
+        found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// Returns the spaces as the caller sees them, for work on another thread.
+    ///
+    /// # Errors
+    /// 401 if nobody asks.
+    pub fn spaces(&self) -> Result<Spaces, Refusal> {
         let own = self.who()?.space;
-        let found = self
-            .store(move |store| match name {
-                None => store.catalog().space_by_id(own),
-                Some(name) => store.catalog().space(name.as_str()),
-            })
-            .await?;
-        let space = found.ok_or(Kind::NotFound)?;
-        self.allow_verb(verb, &Object::Space { owner: access_id(space.owner) })?;
-        Ok(space)
+        Ok(Spaces { store: Arc::clone(&self.app.store), subject: self.caller.subject, own })
     }
 
     /// Finds an upload, and asks whether the route's verb may be done to it.
@@ -186,12 +181,7 @@ impl Call<'_> {
     /// # Errors
     /// 415 if it is declared to be something else, 413 if it is too large, 400 if it is not what is asked for.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
-        let declared = self.parts.headers.get(CONTENT_TYPE);
-        let is_json = |value: &HeaderValue| {
-            let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-            essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
-        };
-        if !declared.is_none_or(is_json) {
+        if self.is_declared_as("application/json") == Some(false) {
             return Err(Problem::new(Kind::MediaType).detail("send application/json").into());
         }
         let max = self.app.config.caps.json_bytes;
@@ -205,10 +195,63 @@ impl Call<'_> {
         serde_json::from_slice(&bytes).map_err(|error| misunderstood(&error).into())
     }
 
+    /// Tells whether the body is declared to be of a media type; `None` if nothing is said.
+    pub fn is_declared_as(&self, media_type: &str) -> Option<bool> {
+        let declared = self.parts.headers.get(CONTENT_TYPE)?.as_bytes();
+        let essence = declared.split(|byte| *byte == b';').next().unwrap_or_default();
+        Some(essence.trim_ascii().eq_ignore_ascii_case(media_type.as_bytes()))
+    }
+
     /// Returns the stated length of the body.
     pub fn content_length(&self) -> Option<u64> {
         self.parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
+}
+
+/// The spaces as one caller sees them.
+#[derive(Clone)]
+pub struct Spaces {
+    store: Arc<Store>,
+    subject: Subject,
+    own: SpaceId,
+}
+
+impl Spaces {
+    /// Does what [`Call::place_in_body`] does. Blocks.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn place_in_body(&self, text: &str, verb: Verb) -> Result<Place, Refusal> {
+        let (space, path) = named_in_body(text)?;
+        let space = self.find(space.as_ref(), verb)?;
+        let folder = path.is_root();
+        Ok(Place { space, path, folder })
+    }
+
+    fn find(&self, name: Option<&UserName>, verb: Verb) -> Result<Space, Refusal> {
+        let found = match name {
+            None => self.store.catalog().space_by_id(self.own)?,
+            Some(name) => self.store.catalog().space(name.as_str())?,
+        };
+        let space = found.ok_or(Kind::NotFound)?;
+        allow(&self.subject, verb, &Object::Space { owner: access_id(space.owner) })?;
+        Ok(space)
+    }
+}
+
+fn named_in_body(text: &str) -> Result<(Option<UserName>, EntryPath), Refusal> {
+    parse_space_path(text).map_err(|bad| Problem::new(Kind::BadPath).detail(bad.to_string()).into())
+}
+
+/// Asks the one function of authorisation, and says what its answer is on the wire.
+fn allow(subject: &Subject, verb: Verb, object: &Object) -> Result<(), Refusal> {
+    let kind = match decide_access(subject, verb, object) {
+        Access::Allowed => return Ok(()),
+        Access::Hidden => Kind::NotFound,
+        Access::Forbidden => Kind::Forbidden,
+        Access::Unauthenticated => Kind::Unauthenticated,
+    };
+    Err(kind.into())
 }
 
 /// A place in the tree of a space that the caller may act on.
@@ -284,8 +327,8 @@ fn unreadable(error: &(dyn Error + Send + Sync + 'static), max: usize) -> Refusa
     Problem::new(Kind::BadField).member("field", "body").detail("the body was cut off").into()
 }
 
-/// Says what of a JSON body is wrong; the texts are of the parser and name only what was sent.
-fn misunderstood(error: &serde_json::Error) -> Problem {
+/// Says what of JSON is wrong; the texts are of the parser and name only what was sent.
+pub fn misunderstood(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let unknown = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
     match unknown {

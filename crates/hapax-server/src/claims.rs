@@ -11,7 +11,7 @@ use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimRes
 use hapax_proto::digest::{Algorithm, Digest, Identity};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
-use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta};
+use hapax_store::catalog::{Blob, Expect, Meta};
 use hapax_store::error::StoreError;
 use hapax_store::publish::{Published, Target};
 use hapax_store::store::Store;
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::call::{Call, Place, bad_field};
-use crate::files::{completion, expectation};
+use crate::files::{completion, expectation, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
@@ -121,30 +121,12 @@ fn link(
 ) -> Result<ClaimResult, Refusal> {
     let Claimed { place, meta, precondition, .. } = claimed;
     let expect = expectation(store, place.space.id, &place.path, precondition.as_ref())??;
-    let published = match standing(store, claimed, identity, blob)? {
+    // The same tree claimed again: what stands there is what was claimed, so there is nothing to commit.
+    let published = match standing(store, place, &identity, meta)? {
         Some(published) => published,
         None => publish(store, claimed, expect, meta, blob)?,
     };
     Ok(ClaimResult::Linked(completion(store, &place.space, &place.path, &published)))
-}
-
-/// The same tree claimed again: what stands there is what was claimed, so there is nothing to commit.
-fn standing(
-    store: &Store,
-    claimed: &Claimed,
-    identity: Identity,
-    blob: &Blob,
-) -> Result<Option<Published>, StoreError> {
-    let entry = store.entry(claimed.place.space.id, &claimed.place.path)?;
-    Ok(match entry {
-        Some(Entry { kind: EntryKind::File { blob: held, meta, entity }, version, .. })
-            if held.fingerprint == blob.fingerprint
-                && (meta.mtime, meta.executable) == (claimed.meta.mtime, claimed.meta.executable) =>
-        {
-            Some(Published { identity, fingerprint: entity, version, replaced: false, known: true })
-        }
-        _ => None,
-    })
 }
 
 fn publish(

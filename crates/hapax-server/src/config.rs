@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hapax_proto::batch::Limits;
 use hapax_proto::digest::Algorithm;
 use hapax_proto::span::{Length, SIZE_MAX};
 
@@ -93,6 +94,10 @@ pub struct Caps {
     pub json_bytes: usize,
     /// Items of one request for claims.
     pub claims: usize,
+    /// What one batch of small files may hold.
+    pub batch: Limits,
+    /// Batches of one account that are received at once; each takes a few MiB of memory.
+    pub batches_in_flight: u32,
 }
 
 impl Default for Caps {
@@ -105,6 +110,8 @@ impl Default for Caps {
             size: Length::new(SIZE_MAX),
             json_bytes: 8 << 20,
             claims: 10_000,
+            batch: Limits::default(),
+            batches_in_flight: 8,
         }
     }
 }

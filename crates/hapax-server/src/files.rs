@@ -223,6 +223,29 @@ pub fn expectation(
     })
 }
 
+/// Finds out whether a file stands at a place that is what somebody wants to put there, so that nothing need be changed.
+///
+/// # Errors
+/// The store's.
+pub fn standing(
+    store: &Store,
+    place: &Place,
+    identity: &Identity,
+    meta: &Meta,
+) -> Result<Option<Published>, StoreError> {
+    let fingerprint = store.fingerprint(identity);
+    Ok(match store.entry(place.space.id, &place.path)? {
+        Some(Entry { kind: EntryKind::File { blob, meta: held, entity }, version, .. })
+            if blob.fingerprint == fingerprint
+                && (held.mtime, held.executable) == (meta.mtime, meta.executable) =>
+        {
+            let identity = *identity;
+            Some(Published { identity, fingerprint: entity, version, replaced: false, known: true })
+        }
+        _ => None,
+    })
+}
+
 /// `PUT /files/<path>`.
 pub async fn put(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
     let place = call.place(named).await?;

@@ -2,7 +2,8 @@
 //! anybody's.
 
 use hapax_proto::access::Object;
-use hapax_proto::dialect::native::{Limits, Service};
+use hapax_proto::batch::Limits as Batch;
+use hapax_proto::dialect::native::{BatchLimits, Limits, Service};
 use hapax_proto::digest::Algorithm;
 use hapax_proto::problem::Kind;
 use hapax_proto::tree::PART;
@@ -23,6 +24,7 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
             api: 1,
             features: features(call.app),
             limits: limits(call.app),
+            batch: Some(batch_limits(call.app)),
             digests: Algorithm::ALL.iter().map(|algorithm| algorithm.key().to_owned()).collect(),
             part_size: PART.get(),
             rufh_interop: Vec::new(),
@@ -33,7 +35,7 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
 /// Returns what not every server does, or does at every time.
 fn features(app: &App) -> Vec<String> {
     let candidates = (!app.config.lookups.is_empty()).then_some("candidates");
-    ["claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
+    ["batch", "claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
 }
 
 /// Returns what the service refuses beyond, as clients are told.
@@ -44,6 +46,12 @@ pub fn limits(app: &App) -> Limits {
         parts_in_flight: caps.parts_in_flight,
         uploads_max: caps.uploads_per_account,
     }
+}
+
+fn batch_limits(app: &App) -> BatchLimits {
+    let Batch { records, record, body } = app.config.caps.batch;
+    let in_flight = app.config.caps.batches_in_flight;
+    BatchLimits { records_max: records, record_max: record.get(), body_max: body.get(), in_flight }
 }
 
 /// `GET /healthz`: the process runs; nothing else is looked at.

@@ -64,6 +64,8 @@ pub mod rufh;
 pub mod tus;
 /// Instant upload.
 pub mod claims;
+/// Many small files in one request.
+pub mod batch;
 /// Tokens.
 pub mod tokens;
 /// The sessions of pages.

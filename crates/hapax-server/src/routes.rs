@@ -69,6 +69,8 @@ routes! {
     DigestSpan { upload: UploadId } = GET "/api/v1/uploads/{upload}/digest" by ReadUpload;
     /// Claims content without sending it.
     Claim = POST "/api/v1/claims" by Claim;
+    /// Stores many small files.
+    StoreBatch = POST "/api/v1/batch" by WriteEntry;
     /// The hash tree of a file.
     ReadTree { path: UrlPath } = GET "/api/v1/tree/{path}" by ReadEntry;
     /// Describes an entry, or lists a folder.

@@ -20,7 +20,8 @@ use crate::line::Peer;
 use crate::respond::{self, Refusal, Response};
 use crate::routes::{Found, Route, route};
 use crate::{
-    admin, claims, entries, files, hash_tree, health, metrics, resource, rufh, session, tokens, tus, uploads,
+    admin, batch, claims, entries, files, hash_tree, health, metrics, resource, rufh, session, tokens, tus,
+    uploads,
 };
 
 /// The name of what no row of the table has, in metrics.
@@ -100,6 +101,7 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::CompleteUpload { upload } => uploads::complete(call, upload).await,
         Route::DigestSpan { upload } => uploads::digest_span(call, upload).await,
         Route::Claim => claims::claim(call).await,
+        Route::StoreBatch => batch::store(call).await,
         Route::ReadTree { path } => hash_tree::read(call, path).await,
         Route::ReadEntry { path } => entries::read(call, path).await,
         Route::OperateOnEntry { path } => entries::operate(call, path).await,

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -104,7 +104,7 @@ pub enum Bytes {
 }
 
 /// Makes the intent once it is known where the bytes are.
-type MakeIntent = Box<dyn FnOnce(Option<Placed>) -> Intent + Send>;
+pub type MakeIntent = Box<dyn FnOnce(Option<Placed>) -> Intent + Send>;
 
 /// One thing to be made durable.
 struct Member {
@@ -175,13 +175,20 @@ pub struct Committer {
     queues: Option<Queues>,
     threads: Vec<JoinHandle<()>>,
     failure: watch::Receiver<Option<Arc<StoreError>>>,
+    commits: Arc<AtomicU64>,
 }
 
 struct Queues {
     sync: Sender<(Box<PendingObject>, Member)>,
-    pack: Sender<(Vec<u8>, Member)>,
+    pack: Sender<Vec<Piece>>,
     commit: Sender<Group>,
 }
+
+/// Bytes that share an object with others, and what they are for.
+type Piece = (Vec<u8>, Member);
+
+/// Bytes, and what makes the intent once they are durable.
+pub type Submission = (Bytes, MakeIntent);
 
 /// Members that are committed in one transaction: those that share an object. If one of them came first and went again,
 /// the object would be given up before the next one points to it.
@@ -214,7 +221,10 @@ impl Committer {
         let (sync, sync_queue) = mpsc::channel();
         let (pack, pack_queue) = mpsc::channel();
         let sync_queue = Arc::new(Mutex::new(sync_queue));
-        let mut threads = vec![spawn("commit", move || run_commits(&stores, &commit_queue, &failed))];
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&commits);
+        let mut threads =
+            vec![spawn("commit", move || run_commits(&stores, &commit_queue, (&failed, &counted)))];
         threads.extend((0..SYNC_THREADS).map(|_| {
             let (queue, next) = (Arc::clone(&sync_queue), commit.clone());
             spawn("sync", move || run_syncs(&queue, &next))
@@ -223,7 +233,7 @@ impl Committer {
             let (shelf, next) = (Arc::clone(&shelf), commit.clone());
             move || run_packer(&shelf, &pack_queue, &next)
         }));
-        Ok(Self { shelf, queues: Some(Queues { sync, pack, commit }), threads, failure })
+        Ok(Self { shelf, queues: Some(Queues { sync, pack, commit }), threads, failure, commits })
     }
 
     /// Returns the number of this run.
@@ -234,6 +244,11 @@ impl Committer {
     /// Tells when the catalog failed for good: the process must end then (R7).
     pub fn failure(&self) -> watch::Receiver<Option<Arc<StoreError>>> {
         self.failure.clone()
+    }
+
+    /// Returns how many transactions were begun for what was submitted.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Begins an object. May block: every few thousand objects it makes a directory.
@@ -251,18 +266,37 @@ impl Committer {
         bytes: Bytes,
         intent: impl FnOnce(Option<Placed>) -> Intent + Send + 'static,
     ) -> Pending {
-        let (answer, pending) = oneshot::channel();
-        let member = Member { intent: Box::new(intent), home: None, answer };
-        if let Some(queues) = &self.queues {
+        let submission: Submission = (bytes, Box::new(intent));
+        self.submit_all([submission]).pop().expect("one submission has one answer")
+    }
+
+    /// Makes several things durable that are ready at the same moment, as [`Self::submit`] does each: what is small
+    /// shares one object, and rows that wait for the same bytes, or for none, one transaction. To be called with at most
+    /// a part of small bytes and a thousand members, for neither is split.
+    pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission>) -> Vec<Pending> {
+        let (mut waiting, mut rows, mut pieces) = (Vec::new(), Group::new(), Vec::new());
+        for (bytes, intent) in submissions {
+            let (answer, pending) = oneshot::channel();
+            let member = Member { intent, home: None, answer };
+            waiting.push(Pending(pending));
+            let Some(queues) = &self.queues else { continue };
             // A send fails only when the thread behind it is gone; the answer's sender goes with the member, and
             // whoever waits hears that the store is closed.
             match bytes {
-                Bytes::None => drop(queues.commit.send(vec![member])),
+                Bytes::None => rows.push(member),
                 Bytes::Object(object) => drop(queues.sync.send((object, member))),
-                Bytes::Small(bytes) => drop(queues.pack.send((bytes, member))),
+                Bytes::Small(bytes) => pieces.push((bytes, member)),
             }
         }
-        Pending(pending)
+        if let Some(queues) = &self.queues {
+            if !rows.is_empty() {
+                drop(queues.commit.send(rows));
+            }
+            if !pieces.is_empty() {
+                drop(queues.pack.send(pieces));
+            }
+        }
+        waiting
     }
 
     /// Makes an intent durable that is about rows only.
@@ -377,19 +411,20 @@ fn sync_object(mut object: PendingObject, mut member: Member, next: &Sender<Grou
     }
 }
 
-fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<Group>) {
+fn run_packer(shelf: &Shelf, queue: &Receiver<Vec<Piece>>, next: &Sender<Group>) {
+    let length = |pieces: &[Piece]| pieces.iter().map(|(bytes, _)| bytes.len()).sum::<usize>();
     let mut carried = None;
     loop {
-        let Some(first) = carried.take().or_else(|| queue.recv().ok()) else { return };
-        let mut bytes = first.0.len();
-        let mut pieces = vec![first];
-        while let Ok(piece) = queue.try_recv() {
-            if bytes + piece.0.len() > PACK_MAX || pieces.len() == BATCH_MAX {
-                carried = Some(piece);
+        let Some(mut pieces) = carried.take().or_else(|| queue.recv().ok()) else { return };
+        let mut bytes = length(&pieces);
+        while let Ok(more) = queue.try_recv() {
+            let packed = bytes + length(&more);
+            if packed > PACK_MAX || pieces.len() + more.len() > BATCH_MAX {
+                carried = Some(more);
                 break;
             }
-            bytes += piece.0.len();
-            pieces.push(piece);
+            bytes = packed;
+            pieces.extend(more);
         }
         match pack(shelf, &pieces, next) {
             Ok((object, object_length)) => hand_on(&object, object_length, pieces, next),
@@ -406,7 +441,7 @@ fn run_packer(shelf: &Shelf, queue: &Receiver<(Vec<u8>, Member)>, next: &Sender<
 /// Writes all pieces into one object and waits until it is durable.
 fn pack(
     shelf: &Shelf,
-    pieces: &[(Vec<u8>, Member)],
+    pieces: &[Piece],
     commit: &Sender<Group>,
 ) -> Result<(PendingObject, Length), StoreError> {
     let mut object = shelf.begin_object(commit)?;
@@ -417,12 +452,7 @@ fn pack(
     Ok((object, length))
 }
 
-fn hand_on(
-    object: &PendingObject,
-    object_length: Length,
-    pieces: Vec<(Vec<u8>, Member)>,
-    next: &Sender<Group>,
-) {
+fn hand_on(object: &PendingObject, object_length: Length, pieces: Vec<Piece>, next: &Sender<Group>) {
     let alone = pieces.len() == 1;
     let mut start = Offset::ZERO;
     let mut group = Group::with_capacity(pieces.len());
@@ -448,7 +478,11 @@ impl Member {
 
 // ---------------------------------------------------------------- second stage: rows
 
-fn run_commits(stores: &Stores, queue: &Receiver<Group>, failed: &watch::Sender<Option<Arc<StoreError>>>) {
+fn run_commits(
+    stores: &Stores,
+    queue: &Receiver<Group>,
+    (failed, commits): (&watch::Sender<Option<Arc<StoreError>>>, &AtomicU64),
+) {
     while let Ok(mut batch) = queue.recv() {
         while batch.len() < BATCH_MAX
             && let Ok(group) = queue.try_recv()
@@ -456,6 +490,7 @@ fn run_commits(stores: &Stores, queue: &Receiver<Group>, failed: &watch::Sender<
             batch.extend(group);
         }
         let batch = sync_dirs(stores.objects.as_ref(), batch);
+        commits.fetch_add(1, Ordering::Relaxed);
         if !commit_batch(stores, batch, failed) {
             // What is queued behind is dropped with the queue; its waiters hear that the store is closed.
             return;

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //!   push ──> part writer ──(a whole part, and more to come)──> an upload is opened, the part is stored in it
-//!   publish: at most INLINE_MAX: sealed into the catalog
-//!            at most one part:   bytes and entry in one commit
+//!   publish: at most one part:   bytes and entry in one commit
 //!            longer:             the last part is stored, then the upload is finished
 //! ```
 //!
@@ -12,20 +11,17 @@
 
 use std::sync::Arc;
 
-use hapax_proto::digest::{Digests, FileHash, Identity};
+use hapax_proto::digest::{Digests, FileHash};
 use hapax_proto::span::Length;
-use hapax_proto::tree::{PART, PartNumber};
+use hapax_proto::tree::PART;
 use hapax_proto::upload::State;
 
-use crate::catalog::{Blob, Extent, Intent, Source, Upload, UserId};
+use crate::catalog::{Blob, Intent, Source, Upload, UserId};
 use crate::error::StoreError;
-use crate::intake::PartWriter;
 use crate::publish::{Published, Target};
-use crate::store::{Store, mask};
+use crate::short::ShortIntake;
+use crate::store::Store;
 use crate::upload::{CreateUpload, Ending, PartIntake, PendingRun};
-
-/// Files up to this length are sealed into the catalog itself.
-pub const INLINE_MAX: usize = 4 << 10;
 
 /// A file on its way in.
 pub struct FileIntake {
@@ -40,8 +36,8 @@ pub struct FileIntake {
 
 /// How far a file has come.
 enum Progress {
-    /// Within its first part; the first bytes are also kept as they are, while they may become an inline content.
-    First { writer: Box<PartWriter>, inline: Vec<u8> },
+    /// Within its first part.
+    First(ShortIntake),
     /// Past it.
     Long(Box<Long>),
     /// Ended, one way or the other.
@@ -65,10 +61,7 @@ impl Store {
         target: Target,
         size: Option<Length>,
     ) -> Result<FileIntake, StoreError> {
-        self.admit()?;
-        let mut writer = Box::new(PartWriter::new(PartNumber::FIRST));
-        writer.expect(&self.committer, size.unwrap_or_default())?;
-        let progress = Progress::First { writer, inline: Vec::new() };
+        let progress = Progress::First(self.begin_short(size)?);
         Ok(FileIntake { store: Arc::clone(self), user, target, size, length: Length::ZERO, progress })
     }
 
@@ -114,7 +107,7 @@ impl FileIntake {
 
     fn room_in_part(&self) -> usize {
         let filled = match &self.progress {
-            Progress::First { writer, .. } => writer.length(),
+            Progress::First(short) => short.length(),
             Progress::Long(long) => long.part.length(),
             Progress::Over => PART,
         };
@@ -124,12 +117,7 @@ impl FileIntake {
 
     fn push_into_part(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match &mut self.progress {
-            Progress::First { writer, inline } => {
-                if inline.len() <= INLINE_MAX {
-                    inline.extend_from_slice(&bytes[..bytes.len().min(INLINE_MAX + 1 - inline.len())]);
-                }
-                writer.push(&self.store.committer, bytes)
-            }
+            Progress::First(short) => short.push(bytes),
             Progress::Long(long) => long.part.push(bytes),
             Progress::Over => Err(StoreError::Closed),
         }
@@ -138,7 +126,7 @@ impl FileIntake {
     /// Stores the full part and begins the next one. At most one part is on its way to the disk besides.
     fn next_part(&mut self) -> Result<(), StoreError> {
         let (upload, full, pending) = match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::First { writer, .. } => {
+            Progress::First(short) => {
                 let (upload, _) = self.store.create_upload(CreateUpload {
                     user: self.user,
                     key: None,
@@ -151,7 +139,7 @@ impl FileIntake {
                     notes: None,
                     members: Vec::new(),
                 })?;
-                let full = PartIntake::adopt(&self.store, &upload, *writer);
+                let full = PartIntake::adopt(&self.store, &upload, short.into_writer());
                 (upload, full, None)
             }
             Progress::Long(long) => (long.upload, long.part, long.pending),
@@ -200,7 +188,11 @@ impl FileIntake {
             return Err(StoreError::TooLong { bytes: self.length, room: size });
         }
         match std::mem::replace(&mut self.progress, Progress::Over) {
-            Progress::First { writer, inline } => self.publish_short(*writer, &inline, declared),
+            Progress::First(short) => {
+                let file = short.end(declared)?;
+                let mut pending = self.store.publish_short([(file, self.target.clone())]);
+                pending.pop().expect("one file has one answer").wait()
+            }
             Progress::Long(long) => {
                 let published = self.publish_long(&long.upload, long.part, long.pending, declared);
                 if published.is_err() {
@@ -210,38 +202,6 @@ impl FileIntake {
             }
             Progress::Over => Err(StoreError::Closed),
         }
-    }
-
-    fn publish_short(
-        &self,
-        writer: PartWriter,
-        inline: &[u8],
-        declared: Option<FileHash>,
-    ) -> Result<Published, StoreError> {
-        let blake3 = writer.hasher().root().expect("the first part has a root");
-        check_declared(declared, blake3)?;
-        let identity = Identity { blake3, size: self.length };
-        if inline.len() <= INLINE_MAX {
-            let sealed = self.store.seal_inline(&self.store.fingerprint(&identity), inline)?;
-            return self.store.publish(self.target.clone(), Source::Inline(sealed), identity);
-        }
-        let value = writer.hasher().value().expect("it is longer than an inline content");
-        let (bytes, span) = writer.whole()?;
-        let mut publish =
-            self.store.publish_intent(self.target.clone(), Source::Extents(Vec::new()), identity)?;
-        let ring = Arc::clone(&self.store.stores.ring);
-        let pending = self.store.committer.submit(bytes, move |placed| {
-            let placed = placed.expect("it has bytes");
-            publish.source = Source::Extents(vec![Extent {
-                span,
-                object: placed.object,
-                object_length: placed.object_length,
-                object_start: placed.start,
-                value: Some(mask(&ring, placed.object.id, placed.start, PartNumber::FIRST, value)),
-            }]);
-            Intent::Publish(Box::new(publish))
-        });
-        Ok(self.store.published(identity, &pending.wait()?))
     }
 
     fn publish_long(
@@ -272,13 +232,4 @@ impl Drop for FileIntake {
 fn give_up(store: &Store, upload: &Upload) {
     let now = store.now().steady;
     drop(store.committer.commit(Intent::EndUpload { upload: upload.id, state: State::Cancelled, now }));
-}
-
-fn check_declared(declared: Option<FileHash>, actual: FileHash) -> Result<(), StoreError> {
-    match declared {
-        Some(declared) if declared != actual => {
-            Err(StoreError::Mismatch { expected: declared.to_string(), actual: actual.to_string() })
-        }
-        _ => Ok(()),
-    }
 }

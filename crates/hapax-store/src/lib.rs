@@ -45,6 +45,8 @@ pub mod digests;
 pub mod intake;
 /// What every verb comes to that makes a content visible.
 pub mod publish;
+/// Files of one part or none, alone or many at a time.
+pub mod short;
 /// The verbs of uploads.
 pub mod upload;
 /// Reading what an unfinished upload holds.

@@ -181,6 +181,12 @@ impl Store {
         self.committer.failure()
     }
 
+    /// Returns how many transactions this boot took for what was submitted: fewer than what was submitted where several
+    /// shared one.
+    pub fn commits(&self) -> u64 {
+        self.committer.commits()
+    }
+
     /// Returns the lanes of all uploads.
     pub fn lanes(&self) -> &Lanes {
         &self.lanes

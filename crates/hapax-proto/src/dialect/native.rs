@@ -24,6 +24,9 @@ pub struct Service {
     pub features: Vec<String>,
     /// What the service refuses beyond.
     pub limits: Limits,
+    /// What a batch of small files may hold; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchLimits>,
     /// Digest algorithms that fields may use.
     pub digests: Vec<String>,
     /// The storage part, in bytes.
@@ -41,6 +44,19 @@ pub struct Limits {
     pub parts_in_flight: u32,
     /// Unfinished uploads of one account.
     pub uploads_max: u32,
+}
+
+/// How much one `POST /api/v1/batch` may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchLimits {
+    /// Records.
+    pub records_max: usize,
+    /// The content of one record, in bytes.
+    pub record_max: u64,
+    /// The whole body, in bytes.
+    pub body_max: u64,
+    /// Batches of one account at the same time.
+    pub in_flight: u32,
 }
 
 /// What must hold at the target when an upload is finished.
@@ -461,5 +477,54 @@ pub enum ClaimResult {
         problem: String,
         /// Its HTTP status.
         status: u16,
+    },
+}
+
+/// The header of one record of `POST /api/v1/batch`; its content stands right behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRecord {
+    /// The client's number for it, by which the answer names it.
+    pub id: u64,
+    /// Where it should appear, `[/@space]/path`.
+    pub path: String,
+    /// How many bytes of content follow.
+    pub size: u64,
+    /// What they hash to, if the server should verify it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<FileHash>,
+    /// The source's modification time, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<String>,
+    /// The executable bit.
+    #[serde(default)]
+    pub executable: bool,
+    /// What must hold at the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precondition: Option<Precondition>,
+}
+
+/// One line of the answer to `POST /api/v1/batch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchResult {
+    /// Which record.
+    pub id: u64,
+    /// The HTTP status that a request for this record alone would have had.
+    pub status: u16,
+    /// What is stored, or why nothing is.
+    #[serde(flatten)]
+    pub outcome: BatchOutcome,
+}
+
+/// What came of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BatchOutcome {
+    /// The content is durable under its name.
+    Stored(Completed),
+    /// Nothing changed.
+    Refused {
+        /// The name of the problem.
+        problem: String,
     },
 }

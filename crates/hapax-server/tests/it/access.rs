@@ -1,7 +1,8 @@
 //! Who may do what, at every route: the cases come from the table of routes, so a new row is tested by being there.
 
 use hapax_proto::access::{Access, Object, Role, Scopes, Subject, Verb, decide_access};
-use hapax_proto::dialect::native::{ClaimResult, ClaimResults};
+use hapax_proto::batch;
+use hapax_proto::dialect::native::{BatchOutcome, BatchResult, ClaimResult, ClaimResults};
 use hapax_server::routes::{Row, TABLE};
 use http::Method;
 use serde_json::json;
@@ -46,6 +47,9 @@ async fn ask(client: &Client, row: &Row, method: &Method, upload: &str) -> (u16,
         ("Upload-Length", "1"),
         ("Upload-Metadata", &*metadata),
     ];
+    if row.name == "StoreBatch" {
+        return ask_batch(client, &target).await;
+    }
     // What is not of a route's dialect means nothing to it.
     let fields = if row.pattern.starts_with("/tus/") { &fields[..] } else { &fields[..1] };
     let answer = client.send(method.as_str(), &target, fields, body.to_string()).await;
@@ -56,6 +60,21 @@ async fn ask(client: &Client, row: &Row, method: &Method, upload: &str) -> (u16,
         return (*status, problem.clone());
     }
     (answer.status.as_u16(), answer.field("hapax-problem").to_owned())
+}
+
+/// Asks with a batch of one record, which is refused by itself.
+async fn ask_batch(client: &Client, target: &str) -> (u16, String) {
+    let record = json!({"id": 1, "path": "/@alice/up", "size": 0}).to_string();
+    let length = u32::try_from(record.len()).unwrap().to_be_bytes();
+    let body = [&length[..], record.as_bytes(), &batch::END].concat();
+    let answer = client.send("POST", target, &[("Content-Type", batch::MEDIA_TYPE)], body).await;
+    if answer.status.as_u16() != 200 {
+        return (answer.status.as_u16(), answer.field("hapax-problem").to_owned());
+    }
+    match answer.read::<BatchResult>() {
+        BatchResult { status, outcome: BatchOutcome::Refused { problem }, .. } => (status, problem),
+        BatchResult { status, .. } => (status, String::new()),
+    }
 }
 
 /// What the answer must be if access is decided so; `None` if it was let through to something else.

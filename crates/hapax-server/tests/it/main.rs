@@ -81,5 +81,8 @@ mod claims;
 /// Contents found by MD5, SHA-1 and SHA-256.
 mod candidates;
 
+/// Many small files in one request.
+mod batch;
+
 /// Accounts, tokens, housekeeping.
 mod accounts;

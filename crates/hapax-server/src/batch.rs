@@ -1,0 +1,312 @@
+//! Many small files in one request. Every record is a whole file for itself, as a PUT is: with its own rights, its own
+//! precondition, its own answer. What they share is the request, the commit and the object that their bytes go to.
+//!
+//! ```text
+//!   body ──> decoder ──> a record, whole and hashed ──> gathered ──(GROUP_BYTES, or the end)──> one commit
+//!                                                                        the next group gathers while it is synced
+//! ```
+//!
+//! Memory: the group that gathers, the group that is being committed, and the answers.
+
+use std::mem;
+use std::sync::Arc;
+
+use hapax_proto::access::Verb;
+use hapax_proto::batch::{ANSWER_TYPE, BadBatch, Decoder, MEDIA_TYPE, Piece};
+use hapax_proto::dialect::native::{BatchOutcome, BatchRecord, BatchResult, Completed, Precondition};
+use hapax_proto::digest::FileHash;
+use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::span::Length;
+use hapax_store::catalog::Meta;
+use hapax_store::publish::{Published, Target};
+use hapax_store::short::{PendingFile, ShortFile, ShortIntake};
+use hapax_store::store::Store;
+use http::StatusCode;
+use tokio::task::spawn_blocking;
+
+use crate::body::{Bounds, Ended, Pumped, Sink, pump};
+use crate::call::{Call, Place, Spaces, misunderstood};
+use crate::files::{completion, expectation, standing};
+use crate::respond::{self, Refusal, Response};
+use crate::stamp;
+
+/// How many bytes are committed together: enough for the sync to cost little a file, few enough to be held twice.
+const GROUP_BYTES: usize = 2 << 20;
+/// How many files are committed together.
+const GROUP_FILES: usize = 1_000;
+
+/// `POST /api/v1/batch`.
+pub async fn store(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    let (user, spaces) = (call.who()?.user, call.spaces()?);
+    if call.is_declared_as(MEDIA_TYPE) != Some(true) {
+        return Err(Problem::new(Kind::MediaType).detail(format!("send {MEDIA_TYPE}")).into());
+    }
+    call.refuse_coding()?;
+    let caps = &call.app.config.caps;
+    if call.content_length().is_some_and(|length| length > caps.batch.body.get()) {
+        return Err(too_large(caps.batch.body));
+    }
+    let _pass = call.app.batches.enter(user).ok_or(Kind::TooMany)?;
+    let receiving = Box::new(Receiving {
+        store: Arc::clone(&call.app.store),
+        spaces,
+        size_max: caps.size,
+        decoder: Decoder::new(caps.batch),
+        open: None,
+        gathered: Vec::new(),
+        bytes: 0,
+        under_way: Vec::new(),
+        results: Vec::new(),
+    });
+    let bounds = Bounds { length_max: caps.batch.body, idle_max: call.app.config.deadlines.idle_body };
+    let stop = call.app.life.cut();
+    let Pumped { sink, ended, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
+    let settled = spawn_blocking(move || sink.end(ended, bounds.length_max)).await;
+    let results = settled.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let mut lines = String::new();
+    for result in &results {
+        lines += &serde_json::to_string(result).expect("the shapes of the API always serialise");
+        lines.push('\n');
+    }
+    Ok(respond::text(StatusCode::OK, ANSWER_TYPE, lines))
+}
+
+/// A batch on its way in.
+struct Receiving {
+    store: Arc<Store>,
+    spaces: Spaces,
+    size_max: Length,
+    decoder: Decoder,
+    /// The record whose content is arriving.
+    open: Option<Open>,
+    /// Whole records that wait for others.
+    gathered: Vec<(Wanted, ShortFile)>,
+    /// How many bytes of theirs are in memory.
+    bytes: usize,
+    /// The group before, on its way to be durable.
+    under_way: Vec<(Wanted, PendingFile)>,
+    /// What came of the records, in their order; `None` for those that are not settled yet.
+    results: Vec<Option<BatchResult>>,
+}
+
+/// The record whose content is arriving; one that was refused already is passed over.
+struct Open {
+    wanted: Wanted,
+    blake3: Option<FileHash>,
+    intake: ShortIntake,
+}
+
+/// What a record asks for.
+struct Wanted {
+    /// Which record of the batch it is.
+    index: usize,
+    /// How the client calls it.
+    id: u64,
+    place: Place,
+    meta: Meta,
+    precondition: Option<Precondition>,
+}
+
+impl Wanted {
+    /// Returns how many bytes of memory its texts take: clients choose how long they are.
+    fn bytes_in_memory(&self) -> usize {
+        let tag = match &self.precondition {
+            Some(Precondition::Matches(tag)) => tag.len(),
+            Some(Precondition::Absent) | None => 0,
+        };
+        tag + self.place.long().len()
+    }
+}
+
+impl Sink for Receiving {
+    type Error = Refusal;
+
+    fn push(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        self.take_in(chunk).map_err(|bad| {
+            self.settle();
+            refusal(&bad)
+        })
+    }
+}
+
+impl Receiving {
+    fn take_in(&mut self, mut chunk: &[u8]) -> Result<(), BadBatch> {
+        while let Some(piece) = self.decoder.next(&mut chunk)? {
+            match piece {
+                Piece::Begin(record) => self.begin(*record),
+                Piece::Content(bytes) => self.push_into_record(bytes),
+                Piece::Whole => self.end_record(),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, record: BatchRecord) {
+        let (index, id) = (self.results.len(), record.id);
+        self.results.push(None);
+        match self.admit(index, record) {
+            Ok(open) => self.open = Some(open),
+            Err(refusal) => self.results[index] = Some(refused(id, &refusal)),
+        }
+    }
+
+    /// Finds out where a record goes, and whether the caller may write there.
+    fn admit(&self, index: usize, record: BatchRecord) -> Result<Open, Refusal> {
+        let BatchRecord { id, path, size, blake3, mtime, executable, precondition } = record;
+        let place = self.spaces.place_in_body(&path, Verb::WriteEntry)?;
+        let mtime = stamp::parse_mtime(mtime.as_deref())?;
+        let size = Length::new(size);
+        if size > self.size_max {
+            return Err(too_large(self.size_max));
+        }
+        let meta = Meta { mtime, executable, media_type: None };
+        let wanted = Wanted { index, id, place, meta, precondition };
+        Ok(Open { wanted, blake3, intake: self.store.begin_short(Some(size))? })
+    }
+
+    fn push_into_record(&mut self, bytes: &[u8]) {
+        let Some(mut open) = self.open.take() else { return };
+        match open.intake.push(bytes) {
+            Ok(()) => self.open = Some(open),
+            Err(error) => self.answer(&open.wanted, Err(error.into())),
+        }
+    }
+
+    fn end_record(&mut self) {
+        let Some(Open { wanted, blake3, intake }) = self.open.take() else { return };
+        match intake.end(blake3) {
+            Err(error) => self.answer(&wanted, Err(error.into())),
+            Ok(file) => {
+                self.bytes += file.bytes_in_memory() + wanted.bytes_in_memory();
+                self.gathered.push((wanted, file));
+            }
+        }
+        if self.bytes >= GROUP_BYTES || self.gathered.len() >= GROUP_FILES {
+            self.submit();
+        }
+    }
+
+    /// Commits what gathered, once the group before is durable.
+    fn submit(&mut self) {
+        self.wait();
+        self.bytes = 0;
+        let (mut wanted, mut files) = (Vec::new(), Vec::new());
+        for (record, file) in mem::take(&mut self.gathered) {
+            match self.decide(&record, file) {
+                Ok(Decided::Stands(published)) => self.stored(&record, StatusCode::OK, &published),
+                Ok(Decided::Publish(file, target)) => {
+                    files.push((*file, target));
+                    wanted.push(record);
+                }
+                Err(refusal) => self.answer(&record, Err(refusal)),
+            }
+        }
+        self.under_way = wanted.into_iter().zip(self.store.publish_short(files)).collect();
+    }
+
+    /// Decides what is to be done for a whole record. A repeated one, whose answer was lost, finds that it was done.
+    fn decide(&self, wanted: &Wanted, file: ShortFile) -> Result<Decided, Refusal> {
+        let Wanted { place, meta, precondition, .. } = wanted;
+        let (identity, space) = (file.identity(), place.space.id);
+        if let Some(published) = standing(&self.store, place, &identity, meta)? {
+            return Ok(Decided::Stands(published));
+        }
+        let expect = expectation(&self.store, space, &place.path, precondition.as_ref())??;
+        let held = self.store.catalog().blob_in_space(space, &self.store.fingerprint(&identity))?;
+        let file = match held {
+            Some(blob) => file.held_by(&blob),
+            None => file,
+        };
+        let target = Target { space, path: place.path.clone(), expect, meta: meta.clone() };
+        Ok(Decided::Publish(Box::new(file), target))
+    }
+
+    /// Waits until the group that is under way is durable.
+    fn wait(&mut self) {
+        for (wanted, pending) in mem::take(&mut self.under_way) {
+            let identity = pending.identity();
+            match pending.wait() {
+                Ok(published) => {
+                    let status = if published.replaced { StatusCode::OK } else { StatusCode::CREATED };
+                    self.stored(&wanted, status, &published);
+                }
+                // Another record or request may just have stored the same.
+                Err(error) => match standing(&self.store, &wanted.place, &identity, &wanted.meta) {
+                    Ok(Some(published)) => self.stored(&wanted, StatusCode::OK, &published),
+                    _ => self.answer(&wanted, Err(error.into())),
+                },
+            }
+        }
+    }
+
+    /// Makes everything durable that is whole.
+    fn settle(&mut self) {
+        self.submit();
+        self.wait();
+    }
+
+    /// Ends the batch as its body ended.
+    ///
+    /// # Errors
+    /// What was wrong with the body; what was whole of it is stored all the same.
+    fn end(mut self, ended: Ended, length_max: Length) -> Result<Vec<BatchResult>, Refusal> {
+        self.settle();
+        match ended {
+            Ended::Complete => self.decoder.finish().map_err(|bad| refusal(&bad))?,
+            Ended::TooLong => return Err(too_large(length_max)),
+            Ended::Cut | Ended::Idle | Ended::Stopped(_) => return Err(Kind::Unavailable.into()),
+        }
+        Ok(self.results.into_iter().map(|result| result.expect("every record was settled")).collect())
+    }
+
+    fn stored(&mut self, wanted: &Wanted, status: StatusCode, published: &Published) {
+        let completed = completion(&self.store, &wanted.place.space, &wanted.place.path, published);
+        self.answer(wanted, Ok((status, completed)));
+    }
+
+    fn answer(&mut self, wanted: &Wanted, outcome: Result<(StatusCode, Completed), Refusal>) {
+        self.results[wanted.index] = Some(match outcome {
+            Ok((status, completed)) => BatchResult {
+                id: wanted.id,
+                status: status.as_u16(),
+                outcome: BatchOutcome::Stored(completed),
+            },
+            Err(refusal) => refused(wanted.id, &refusal),
+        });
+    }
+}
+
+/// What is to be done for a whole record.
+enum Decided {
+    /// Nothing: this is what stands there.
+    Stands(Published),
+    /// To publish it.
+    Publish(Box<ShortFile>, Target),
+}
+
+fn refused(id: u64, refusal: &Refusal) -> BatchResult {
+    let kind = refusal.problem().kind;
+    let outcome = BatchOutcome::Refused { problem: kind.name().to_owned() };
+    BatchResult { id, status: kind.status().as_u16(), outcome }
+}
+
+fn too_large(max: Length) -> Refusal {
+    Problem::new(Kind::TooLarge).member("limit", max.get()).into()
+}
+
+/// The problem of a batch that breaks a rule of its framing.
+fn refusal(bad: &BadBatch) -> Refusal {
+    match bad {
+        BadBatch::Header(error) => misunderstood(error).into(),
+        BadBatch::TooMany { max } => Problem::new(Kind::TooLarge)
+            .detail(bad.to_string())
+            .member("limit", u64::try_from(*max).unwrap_or(u64::MAX))
+            .into(),
+        BadBatch::TooLarge { max, .. } => {
+            Problem::new(Kind::TooLarge).detail(bad.to_string()).member("limit", max.get()).into()
+        }
+        BadBatch::HeaderTooLong { .. } | BadBatch::Trailing | BadBatch::Truncated => {
+            Problem::new(Kind::BadField).detail(bad.to_string()).member("field", "body").into()
+        }
+    }
+}
