@@ -191,11 +191,11 @@ async fn what_is_off_is_not_looked_up_and_not_offered() {
     }
     let linked = claim(&alice, vec![item("/b", &bytes)]).await;
     assert!(matches!(&linked[..], [ClaimResult::Linked(_)]), "{linked:?}");
-    assert_eq!(features(&server).await, ["claims", "tree"]);
+    assert!(!features(&server).await.iter().any(|feature| feature == "candidates"));
     let stats: StoreStats = server.root().get("/api/v1/admin/stats").await.expect(200).read();
     assert_eq!(stats.unhashed, 0);
     server.end().await;
     let server = Running::start().await;
-    assert_eq!(features(&server).await, ["claims", "tree", "candidates"]);
+    assert!(features(&server).await.iter().any(|feature| feature == "candidates"));
     server.end().await;
 }
