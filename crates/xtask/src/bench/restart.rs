@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 
 use super::Bench;
 use super::metric::{Bar, Metric};
-use super::subject::{Subject, Who};
+use super::subject::{Subject, Who, plain};
 use super::tus::{VERSION, create};
 use crate::rig::bytes::{MIB, content};
 use crate::rig::server::{ADMIN, Server, Site};
@@ -48,7 +48,7 @@ fn kill_once(bench: &Bench) -> anyhow::Result<Again> {
     let data = Who::Hapax.data(bench);
     std::fs::create_dir_all(data.parent().context("the data folder has a parent")?)?;
     let log = bench.folder.join("server.log");
-    let site = Site { hapax: bench.hapax.clone(), data, log, around: Vec::new() };
+    let site = Site { hapax: bench.hapax.clone(), data, log, around: plain() };
     let mut server = Server::start(&site)?;
     // A password is slow to check on purpose; clients that resume have a token.
     let wanted = br#"{"name":"bench","scope":["read","write"]}"#;

@@ -1,6 +1,7 @@
 //! Servers that are measured: ours, the floor, and peers where they are installed. Owns their command lines; each
 //! runs on this machine alone, in a folder of its own.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -108,6 +109,11 @@ pub(crate) fn absent() -> Vec<String> {
     absent.map(|who| format!("{}: not installed", who.name())).collect()
 }
 
+/// Has our server do nothing but what it is asked for: nobody else hashes contents in background.
+pub(crate) fn plain() -> Vec<OsString> {
+    ["env", "HAPAX_LOOKUPS="].map(OsString::from).to_vec()
+}
+
 enum Running {
     Ours(Server),
     Other(Process),
@@ -140,8 +146,7 @@ impl Subject {
         match who {
             Who::Hapax => {
                 let log = bench.folder.join("server.log");
-                let server =
-                    Server::start(&Site { hapax: bench.hapax.clone(), data, log, around: Vec::new() })?;
+                let server = Server::start(&Site { hapax: bench.hapax.clone(), data, log, around: plain() })?;
                 let address = server.address();
                 Ok(Self { running: Running::Ours(server), address, prefix: "/files/" })
             }
