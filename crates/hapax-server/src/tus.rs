@@ -5,12 +5,13 @@
 //! makes the file visible.
 
 use hapax_proto::access::Verb;
+use hapax_proto::claim::{Question, decide_question};
 use hapax_proto::dialect::tus::{
     self, Checksum, Concat, Creation, MEDIA_TYPE, METHOD_OVERRIDE, Metadata, TUS_RESUMABLE, TUS_VERSION,
     UPLOAD_OFFSET,
 };
 use hapax_proto::dialect::{Conflict, Notes, Role};
-use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Identity};
+use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash};
 use hapax_proto::name::safe_base_name;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset};
@@ -81,7 +82,7 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
         return Err(Kind::FinalUpload.into());
     }
     let new = described(call, &creation).await?;
-    let claimed = claimed(&new).filter(|_| creation.concat.is_none());
+    let claimed = if creation.concat.is_none() { claimed(call.app, &new) } else { Question::Nothing };
     let upload = call.store(move |store| opened(store, new)).await?;
     // From here on the request is one on its upload.
     call.verb = Verb::WriteUpload;
@@ -122,27 +123,32 @@ fn opened(store: &Store, new: CreateUpload) -> Result<Upload, StoreError> {
     Ok(store.create_upload(CreateUpload { key: None, ..new })?.0)
 }
 
-/// Returns the content that a client says it has: a BLAKE3 and a size.
-fn claimed(new: &CreateUpload) -> Option<Identity> {
-    let blake3 = new.declared.get(Algorithm::Blake3)?.file_hash()?;
-    Some(Identity { blake3, size: new.size? })
+/// Returns the content that a client says it has, by its size and a digest that nobody can make two contents of. No
+/// client of tus would hash again for candidates, and none has to: the first one is it.
+fn claimed(app: &App, new: &CreateUpload) -> Question {
+    let Some(size) = new.size else { return Question::Nothing };
+    let mut proving = new.declared.iter().filter(|digest| digest.algorithm().is_collision_resistant());
+    decide_question(proving.next(), size, &app.config.lookups)
 }
 
 /// Finishes an upload at once if its space holds the content already: an instant upload. Else it says nothing, and
 /// the upload is one like any other; content that others have is like content nobody has.
 ///
 /// A digest that is declared besides and is not known here can only be compared with bytes, so these are awaited.
-async fn link(
-    call: &Call<'_>,
-    upload: &Upload,
-    claimed: Option<Identity>,
-) -> Result<Option<HeaderMap>, Refusal> {
-    let Some(claimed) = claimed else { return Ok(None) };
+async fn link(call: &Call<'_>, upload: &Upload, claimed: Question) -> Result<Option<HeaderMap>, Refusal> {
+    if claimed == Question::Nothing {
+        return Ok(None);
+    }
     let (id, named) = (upload.id, upload.clone());
     let linked = call.store(move |store| {
-        let Some(blob) = store.catalog().blob_in_space(named.space, &store.fingerprint(&claimed))? else {
-            return Ok(false);
+        let found = match claimed {
+            Question::Content(identity) => {
+                store.catalog().blob_in_space(named.space, &store.fingerprint(&identity))?
+            }
+            Question::Digest(digest, size) => store.find_by_digest(named.space, &digest, size, 1)?.pop(),
+            Question::Nothing => None,
         };
+        let Some(blob) = found else { return Ok(false) };
         let known = store.known_digests(&blob)?;
         if store.declared(&named)?.iter().any(|digest| known.get(digest.algorithm()) != Some(digest)) {
             return Ok(false);

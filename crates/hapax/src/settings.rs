@@ -206,6 +206,8 @@ fn unknown(place: &str, key: &str, known: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hapax_proto::digest::Algorithm;
+
     use super::*;
     use crate::args::Command;
 
@@ -233,6 +235,27 @@ mod tests {
         assert_eq!(from_file.allowed_origin, ["https://a", "https://b"]);
         assert_eq!(serve("hapax serve --listen 127.0.0.1:9", file).listen.port(), 9);
         assert_eq!(serve("hapax serve --allowed-origin https://c", file).allowed_origin, ["https://c"]);
+    }
+
+    #[test]
+    fn lookups_are_named_or_turned_off() {
+        #[track_caller]
+        fn check(line: &str, file: &str, expected: &[Algorithm]) {
+            assert_eq!(serve(line, file).lookups.0, expected);
+        }
+        let (sha256, md5, sha1) = (Algorithm::Sha256, Algorithm::Md5, Algorithm::Sha1);
+        check("hapax serve", "", &[sha256, md5]);
+        check("hapax serve --lookups sha", "", &[sha1]);
+        check("hapax serve --lookups=md5,sha,md5", "", &[md5, sha1]);
+        check("hapax serve --lookups=", "", &[]);
+        check("hapax serve", "[serve]\nlookups = \"\"\n", &[]);
+        check("hapax serve", "[serve]\nlookups = \"sha-256, sha\"\n", &[sha256, sha1]);
+        for wrong in ["blake3", "sha1", "md5,crc32c"] {
+            let told = merge(&format!("hapax serve --lookups {wrong}"), "").unwrap_err();
+            assert!(told.contains("is none of sha-256, md5, sha"), "{told}");
+        }
+        let off = merge("hapax serve --lookups=", "").unwrap().print(&[]);
+        check("hapax serve", &off, &[]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use hapax_proto::dialect::native::{
     ClaimResult, ClaimResults, Claims, Complete, Completed, CreateUpload, EntryInfo, EntryKind, EntryPatch,
     HeldPart, Limits, PartialPart, Precondition, Resize, StoredPart, Tree, UploadStatus,
 };
-use hapax_proto::digest::{Algorithm, Digests, FileHash, REPR_DIGEST};
+use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher, REPR_DIGEST};
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
 use hapax_proto::precondition::Validators;
 use hapax_proto::problem::{Kind, Problem};
@@ -486,9 +486,23 @@ fn complete(store: &mut Store, id: &str, complete: &Complete) -> Result<Reply, F
     Ok(json(StatusCode::CREATED, &answer))
 }
 
+pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new([algorithm]);
+    hasher.update(bytes);
+    hasher.digests().get(algorithm).unwrap()
+}
+
 fn claims(store: &mut Store, claims: &Claims) -> Reply {
     let results = claims.items.iter().map(|item| {
         let value = item.digest.as_ref().map(|digest| digest.value.clone()).unwrap_or_default();
+        if let Some(algorithm) = item.digest.as_ref().and_then(|digest| Algorithm::from_key(&digest.alg))
+            && algorithm != Algorithm::Blake3
+        {
+            let has = |file: &&File| digest_of(algorithm, &file.bytes).hex() == value;
+            let blake3: Vec<_> =
+                store.files.values().filter(has).map(|file| FileHash::of(&file.bytes)).collect();
+            return if blake3.is_empty() { ClaimResult::Upload } else { ClaimResult::Candidates { blake3 } };
+        }
         let found = store.files.values().find(|file| FileHash::of(&file.bytes).to_string() == value).cloned();
         match found {
             _ if !store.holds(&item.path, item.precondition.as_ref()) => {

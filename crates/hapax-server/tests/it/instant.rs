@@ -1,7 +1,9 @@
-//! Instant upload through tus: content that the caller has, named by its BLAKE3 in the metadata of a creation.
+//! Instant upload through tus: content that the caller has, named by its BLAKE3 or SHA-256 in the metadata of a creation.
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
+use hapax_proto::digest::Algorithm;
 
+use crate::files::digest_field;
 use crate::server::Running;
 use crate::wire::{Answer, Client};
 
@@ -132,13 +134,50 @@ async fn a_second_digest_that_is_known_is_compared() {
     let asked = alice.ask("HEAD", "/files/a", &[("Want-Repr-Digest", "sha-256=10")]).await.expect(200);
     let sha256 = asked.field("repr-digest").trim_start_matches("sha-256=:").trim_end_matches(':').to_owned();
     let sha256 = BASE64.decode(sha256.as_bytes()).unwrap();
-    let right = format!(",sha256 {}", BASE64.encode(data_encoding::HEXLOWER.encode(&sha256).as_bytes()));
+    let right = format!(",sha256 {}", BASE64.encode(HEXLOWER.encode(&sha256).as_bytes()));
     let wrong = format!(",sha256 {}", BASE64.encode("0".repeat(64).as_bytes()));
     let created = create(&alice, bytes.len(), &metadata("/wrong", &bytes, &wrong)).await;
     assert_eq!(created.field("upload-offset"), "");
     let created = create(&alice, bytes.len(), &metadata("/right", &bytes, &right)).await;
     assert_eq!(created.field("upload-offset"), "100000");
     alice.get("/files/wrong").await.refused(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sha256_names_content_as_well() {
+    let server = Running::start().await;
+    let (alice, bob, bytes) = (server.alice(), server.bob(), noise(100_000));
+    // Verified on its way in, so it is known at once.
+    let sha256 = digest_field(Algorithm::Sha256, &bytes);
+    alice.send("PUT", "/files/a", &[("Repr-Digest", &sha256)], &bytes).await.expect(201);
+    let hex = |bytes: &[u8]| {
+        let field = digest_field(Algorithm::Sha256, bytes);
+        let value = field.trim_start_matches("sha-256=:").trim_end_matches(':').as_bytes().to_vec();
+        BASE64.encode(HEXLOWER.encode(&BASE64.decode(&value).unwrap()).as_bytes())
+    };
+    let named =
+        |path: &str, bytes: &[u8]| format!("path {},sha256 {}", BASE64.encode(path.as_bytes()), hex(bytes));
+    let created = create(&alice, bytes.len(), &named("/b", &bytes)).await;
+    assert_eq!(
+        (created.field("upload-offset"), created.field("content-location")),
+        ("100000", "/files/@alice/b")
+    );
+    assert!(alice.get("/files/b").await.expect(200).body == bytes);
+    // Another size, other bytes, another account.
+    for (client, length, content) in
+        [(&alice, 99_999, &bytes[..]), (&alice, 7, b"unknown"), (&bob, 100_000, &bytes)]
+    {
+        let created = create(client, length, &named("/c", content)).await;
+        assert_eq!((created.field("upload-offset"), offset(client, &created).await), ("", 0));
+        client.get("/files/c").await.refused(404, "not-found");
+    }
+    server.end().await;
+    let server = Running::start_with(|config| config.lookups.clear()).await;
+    let alice = server.alice();
+    alice.send("PUT", "/files/a", &[("Repr-Digest", &sha256)], &bytes).await.expect(201);
+    let created = create(&alice, bytes.len(), &named("/b", &bytes)).await;
+    assert_eq!((created.field("upload-offset"), offset(&alice, &created).await), ("", 0));
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

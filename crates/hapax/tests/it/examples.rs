@@ -1,4 +1,4 @@
-//! The scripts that `docs/protocol.md` shows, run with Python's standard library against the real server, and the page
+//! The scripts that `docs/protocol.md` shows, run by Python against the real server, and the page
 //! itself: it shows the very scripts, and what was said between them and the server in these runs. With `HAPAX_BLESS`
 //! set the page is written instead of compared.
 
@@ -65,6 +65,18 @@ fn ask(server: SocketAddr, head: &str, body: &[u8]) -> Message {
     Message::take(&mut &answer[..], true)
 }
 
+/// Exchanges the password of the first account for a token.
+fn token(server: SocketAddr) -> String {
+    let basic = data_encoding::BASE64.encode(format!("admin:{PASSWORD}").as_bytes());
+    let wanted = br#"{"name":"script","scope":["read","write"]}"#;
+    let head = format!(
+        "POST /api/v1/tokens HTTP/1.1\r\nAuthorization: Basic {basic}\r\nContent-Length: {}\r\n",
+        wanted.len()
+    );
+    let told: serde_json::Value = serde_json::from_slice(&ask(server, &head, wanted).body).unwrap();
+    told["token"].as_str().unwrap().to_owned()
+}
+
 /// An upload whose sender was cut off, and whose server was killed and started again since.
 struct Interrupted {
     server: Server,
@@ -76,15 +88,7 @@ struct Interrupted {
 impl Interrupted {
     fn begin() -> Self {
         let mut server = Server::start();
-        let basic = data_encoding::BASE64.encode(format!("admin:{PASSWORD}").as_bytes());
-        let wanted = br#"{"name":"script","scope":["read","write"]}"#;
-        let head = format!(
-            "POST /api/v1/tokens HTTP/1.1\r\nAuthorization: Basic {basic}\r\nContent-Length: {}\r\n",
-            wanted.len()
-        );
-        let told: serde_json::Value =
-            serde_json::from_slice(&ask(server.address, &head, wanted).body).unwrap();
-        let token = told["token"].as_str().unwrap().to_owned();
+        let token = token(server.address);
         let common = format!("Authorization: Bearer {token}\r\nTus-Resumable: 1.0.0\r\n");
         let create = format!(
             "POST /tus/ HTTP/1.1\r\n{common}Upload-Length: {SIZE}\r\nUpload-Metadata: filename ZmlsbS5ta3Y=\r\n"
@@ -110,67 +114,80 @@ impl Interrupted {
 
     /// Runs a script of the documentation against an address.
     fn run(&self, script: &str, address: SocketAddr) -> Output {
-        Command::new("python3")
-            .arg(docs().join("examples").join(script))
-            .args([&address.to_string(), &self.token, &self.id])
-            .arg(&self.file)
-            .output()
-            .unwrap()
+        let mut command = python("python3", script, address, &self.token);
+        command.arg(&self.id).arg(&self.file).output().unwrap()
     }
 
     /// Runs a script, and returns what it printed and what was said on its one connection.
     fn recorded(&self, script: &str) -> (Output, Vec<(Message, Message)>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, server) = (listener.local_addr().unwrap(), self.server.address);
-        let recorder = thread::spawn(move || {
-            let (client, _) = listener.accept().unwrap();
-            let server = TcpStream::connect(server).unwrap();
-            let ways = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
-            let ways = ways.map(|(from, to)| thread::spawn(move || carry(from, to)));
-            ways.map(|way| way.join().unwrap())
-        });
-        let output = self.run(script, address);
-        let [up, down] = recorder.join().unwrap();
-        (output, exchanges(&up, &down))
-    }
-
-    /// Leaves out what is new in every run, and what says nothing.
-    fn spelled(&self, message: &Message, mark: char) -> String {
-        let quiet =
-            ["host", "accept-encoding", "date", "content-type: application/json", "x-content-type-options"];
-        let mut text = String::new();
-        for line in message.head.lines().filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_once(": ").unwrap_or((line, ""));
-            let lower = name.to_lowercase();
-            let line = match lower.as_str() {
-                "authorization" => "authorization: Bearer hapax_…".to_owned(),
-                "upload-expires" => "upload-expires: Sat, 28 Nov 2026 23:05:28 GMT".to_owned(),
-                "upload-limit" => "upload-limit: max-size=999999999999999, max-age=604799".to_owned(),
-                _ if value.is_empty() => line.to_owned(),
-                _ => format!("{lower}: {value}"),
-            };
-            if !quiet.iter().any(|quiet| line.starts_with(quiet)) {
-                writeln!(text, "{mark} {line}").unwrap();
-            }
-        }
-        if message.body.first() == Some(&b'{') {
-            writeln!(text, "{}", undated(&String::from_utf8_lossy(&message.body))).unwrap();
-        }
-        text.replace(&self.id, "46e1be6467313ceead28582afe819f8e")
+        recorded(self.server.address, |address| self.run(script, address))
     }
 
     /// Spells a conversation as the page shows it.
     fn transcript(&self, exchanges: &[(Message, Message)]) -> String {
-        let spelled = exchanges.iter().map(|(request, answer)| {
-            format!("{}\n{}", self.spelled(request, '>'), self.spelled(answer, '<'))
-        });
-        let mut all: Vec<String> = spelled.collect();
-        if all.len() > 2 * SHOWN {
-            let left_out = all.len() - 2 * SHOWN;
-            all.splice(SHOWN..all.len() - SHOWN, [format!("… {left_out} more of these\n")]);
-        }
-        all.join("\n")
+        transcript(exchanges).replace(&self.id, "46e1be6467313ceead28582afe819f8e")
     }
+}
+
+/// Prepares to run a script of the documentation against an address.
+fn python(program: &str, script: &str, address: SocketAddr, token: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(docs().join("examples").join(script)).args([&address.to_string(), token]);
+    command
+}
+
+/// Runs a client of a server, and returns what it printed and what was said on its one connection.
+fn recorded(server: SocketAddr, run: impl FnOnce(SocketAddr) -> Output) -> (Output, Vec<(Message, Message)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let recorder = thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let server = TcpStream::connect(server).unwrap();
+        let ways = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+        let ways = ways.map(|(from, to)| thread::spawn(move || carry(from, to)));
+        ways.map(|way| way.join().unwrap())
+    });
+    let output = run(address);
+    let [up, down] = recorder.join().unwrap();
+    (output, exchanges(&up, &down))
+}
+
+/// Leaves out what is new in every run, and what says nothing.
+fn spelled(message: &Message, mark: char) -> String {
+    let quiet =
+        ["host", "accept-encoding", "date", "content-type: application/json", "x-content-type-options"];
+    let mut text = String::new();
+    for line in message.head.lines().filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+        let lower = name.to_lowercase();
+        let line = match lower.as_str() {
+            "authorization" => "authorization: Bearer hapax_…".to_owned(),
+            "upload-expires" => "upload-expires: Sat, 28 Nov 2026 23:05:28 GMT".to_owned(),
+            "upload-limit" => "upload-limit: max-size=999999999999999, max-age=604799".to_owned(),
+            _ if value.is_empty() => line.to_owned(),
+            _ => format!("{lower}: {value}"),
+        };
+        if !quiet.iter().any(|quiet| line.starts_with(quiet)) {
+            writeln!(text, "{mark} {line}").unwrap();
+        }
+    }
+    if message.body.first() == Some(&b'{') {
+        writeln!(text, "{}", undated(&String::from_utf8_lossy(&message.body))).unwrap();
+    }
+    text
+}
+
+/// Spells a conversation as the page shows it.
+fn transcript(exchanges: &[(Message, Message)]) -> String {
+    let spelled = exchanges
+        .iter()
+        .map(|(request, answer)| format!("{}\n{}", spelled(request, '>'), spelled(answer, '<')));
+    let mut all: Vec<String> = spelled.collect();
+    if all.len() > 2 * SHOWN {
+        let left_out = all.len() - 2 * SHOWN;
+        all.splice(SHOWN..all.len() - SHOWN, [format!("… {left_out} more of these\n")]);
+    }
+    all.join("\n")
 }
 
 /// Gives a status the time that all of them have on the page.
@@ -235,7 +252,7 @@ fn said(output: &Output) -> &str {
 
 #[test]
 fn the_page_shows_the_very_scripts() {
-    for script in ["resume.py", "mend.py"] {
+    for script in ["resume.py", "mend.py", "instant.py"] {
         check_page(script, "python", &fs::read_to_string(docs().join("examples").join(script)).unwrap());
     }
 }
@@ -295,4 +312,40 @@ fn a_script_mends_every_part_that_differs() {
     assert_eq!(said(&output), expected.join("\n"));
     assert_eq!(said(&upload.run("resume.py", upload.server.address)), format!("went on at {CUT}: 204"));
     upload.server.client().ok(&["verify", upload.file.to_str().unwrap(), ":/film.mkv"]);
+}
+
+/// Returns how many contents the server still has to hash for the digests they are found by.
+fn unhashed(server: SocketAddr) -> u64 {
+    let basic = data_encoding::BASE64.encode(format!("admin:{PASSWORD}").as_bytes());
+    let head = format!("GET /api/v1/admin/stats HTTP/1.1\r\nAuthorization: Basic {basic}\r\n");
+    let told: serde_json::Value = serde_json::from_slice(&ask(server, &head, b"").body).unwrap();
+    told["unhashed"].as_u64().unwrap()
+}
+
+#[test]
+fn a_script_stores_by_md5_what_the_server_has() {
+    let server = Server::start();
+    let (client, token) = (server.client(), token(server.address));
+    let file = server.folder.path().join("film.mkv");
+    let run = |path: &str, address: SocketAddr| {
+        let program = std::env::var("HAPAX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let output = python(&program, "instant.py", address, &token).arg(&file).arg(path).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!words.contains("ModuleNotFoundError"), "run ./test.sh, which installs blake3: {words}");
+        output
+    };
+    fs::write(&file, bytes(SIZE, 22)).unwrap();
+    assert_eq!(said(&run("/copy.mkv", server.address)), "upload", "nobody has it");
+    client.ok(&["put", file.to_str().unwrap(), ":/film.mkv"]);
+    // The server hashes it by itself, sooner or later.
+    while unhashed(server.address) > 0 {}
+    let (output, exchanges) = recorded(server.address, |address| run("/copy.mkv", address));
+    assert_eq!(said(&output), "linked");
+    let sent: usize = exchanges.iter().map(|(request, _)| request.body.len()).sum();
+    assert!(sent < 1_000, "{sent} bytes for a file that the server has");
+    client.ok(&["verify", file.to_str().unwrap(), ":/copy.mkv"]);
+    let linked: serde_json::Value = serde_json::from_slice(&exchanges[1].1.body).unwrap();
+    let etag = linked["results"][0]["etag"].as_str().unwrap().trim_matches('"');
+    let shown = transcript(&exchanges).replace(etag, "1Lh_5rOqns5K5g77Ei243g");
+    check_page("transcript of instant.py", "text", &shown);
 }

@@ -145,12 +145,14 @@ fn settings_are_shown_with_their_sources() {
     let output = program(folder.path())
         .args(["serve", "--print-config", "--uploads-max", "7"])
         .env("HAPAX_LISTEN", "127.0.0.1:1")
+        .env("HAPAX_LOOKUPS", "")
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let line = |key: &str| said.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     assert!(line("listen = \"127.0.0.1:1\"").ends_with("# HAPAX_LISTEN"));
     assert!(line("uploads-max = \"7\"").ends_with("# --uploads-max"));
+    assert!(line("lookups = \"\"").ends_with("# HAPAX_LOOKUPS"));
     assert!(line("grace = \"1h\"").ends_with("hapax.toml"));
     assert!(line("data = ").contains(".local/share/hapax") && line("data = ").ends_with("# default"));
 }
