@@ -4,17 +4,18 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hapax_proto::batch;
 use hapax_proto::dialect::native::{
-    API, ClaimResults, Claims, Complete, Completed, CreateToken, CreateUpload, CreatedToken, EntryInfo,
-    EntryList, EntryOperation, EntryPatch, Precondition, Resize, Service, StoredPart, TokenInfo, Tree,
-    UploadList, UploadStatus,
+    API, BatchResult, ClaimResults, Claims, Complete, Completed, CreateToken, CreateUpload, CreatedToken,
+    EntryInfo, EntryList, EntryOperation, EntryPatch, Precondition, Resize, Service, StoredPart, TokenInfo,
+    Tree, UploadList, UploadStatus,
 };
 use hapax_proto::digest::{Digest, Digests, FileHash, REPR_DIGEST};
 use hapax_proto::name::{BadPath, EntryPath, UserName};
 use hapax_proto::pin::{Pin, Validator};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART_VALUE, PartNumber, PartValue};
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -199,6 +200,14 @@ impl Api {
             version: 0,
             replaced,
         }))
+    }
+
+    /// Sends many small files in one request. Safe to repeat: what is there already is answered as stored.
+    pub async fn put_batch(&self, payload: Payload) -> Result<Vec<BatchResult>, TransferError> {
+        let mut ask = Ask::new(Method::POST, format!("{API}/batch"));
+        ask.fields.insert(CONTENT_TYPE, HeaderValue::from_static(batch::MEDIA_TYPE));
+        ask.payload = payload;
+        self.wire.ask(ask).await?.lines().await
     }
 
     /// Asks for a span of a pinned version of a file. The answer is to be judged by `hapax_proto::pin`.

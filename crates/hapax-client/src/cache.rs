@@ -34,6 +34,19 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
     COMMIT;";
 
+/// What a file hashed to.
+#[derive(Debug, Clone)]
+pub struct Digested {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it was, before and after.
+    pub facts: Facts,
+    /// When hashing began.
+    pub begun: Stamp,
+    /// What it hashed to.
+    pub blake3: FileHash,
+}
+
 /// The digests of local files, by path. Clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -84,28 +97,37 @@ impl Cache {
         begun: Stamp,
         blake3: FileHash,
     ) -> Result<(), TransferError> {
-        if !facts.settled_at(begun) {
+        self.store_all(vec![Digested { path: path.to_owned(), facts: *facts, begun, blake3 }]).await
+    }
+
+    /// Remembers the hashes of several files at once, as [`Self::store`] does each.
+    pub async fn store_all(&self, mut files: Vec<Digested>) -> Result<(), TransferError> {
+        files.retain(|file| file.facts.settled_at(file.begun));
+        if files.is_empty() {
             return Ok(());
         }
-        let (path, facts) = (path.to_owned(), *facts);
         self.with(move |connection| {
-            let mut statement = connection.prepare_cached(
+            let transaction = connection.unchecked_transaction()?;
+            let mut statement = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO digests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
-            let row = Row::of(&path, &facts);
-            let (modified, changed) = (row.modified, row.changed);
-            statement.execute(params![
-                row.path,
-                row.size,
-                modified.0,
-                modified.1,
-                changed.0,
-                changed.1,
-                row.inode,
-                row.device,
-                blake3.as_bytes()
-            ])?;
-            Ok(())
+            for Digested { path, facts, blake3, .. } in &files {
+                let row = Row::of(path, facts);
+                let (modified, changed) = (row.modified, row.changed);
+                statement.execute(params![
+                    row.path,
+                    row.size,
+                    modified.0,
+                    modified.1,
+                    changed.0,
+                    changed.1,
+                    row.inode,
+                    row.device,
+                    blake3.as_bytes()
+                ])?;
+            }
+            drop(statement);
+            transaction.commit()
         })
         .await
     }

@@ -15,6 +15,7 @@ use http::StatusCode;
 
 use crate::api::RemotePath;
 use crate::attempt::repeat;
+use crate::cache::Digested;
 use crate::client::{Client, absolute};
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
@@ -160,6 +161,32 @@ pub(crate) async fn remember(
         && let Err(error) = cache.store(path, facts, begun, blake3).await
     {
         tracing::debug!(%error, "the digest cache does not take a digest");
+    }
+}
+
+/// Claims the contents of several files in one request; returns those that were linked, by the number that the caller
+/// gave them.
+pub(crate) async fn claim_all(
+    client: &Client,
+    files: &[(usize, &Target, (Facts, FileHash))],
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<(usize, Completed)>, TransferError> {
+    let items = files.iter().map(|(_, target, (facts, blake3))| item(target, facts, &(*blake3).into()));
+    let items = items.collect();
+    let results = ask(client, &Claims { items }, progress).await?.unwrap_or_default();
+    let linked = |(number, result)| match result {
+        ClaimResult::Linked(completed) => Some((number, completed)),
+        ClaimResult::Candidates { .. } | ClaimResult::Upload | ClaimResult::Refused { .. } => None,
+    };
+    Ok(files.iter().map(|(number, ..)| *number).zip(results).filter_map(linked).collect())
+}
+
+/// Tells the cache what several files hashed to; a cache that fails is done without.
+pub(crate) async fn remember_all(client: &Client, files: Vec<Digested>) {
+    if let Some(cache) = &client.cache
+        && let Err(error) = cache.store_all(files).await
+    {
+        tracing::debug!(%error, "the digest cache does not take digests");
     }
 }
 

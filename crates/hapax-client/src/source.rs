@@ -8,7 +8,7 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -275,6 +275,69 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// A small file, all of it in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    /// What it was before it was read, and after.
+    pub(crate) facts: Facts,
+    /// When reading began.
+    pub(crate) begun: Stamp,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) blake3: FileHash,
+}
+
+/// Reads small files. `None` for one that is longer than `size_max`, changed meanwhile or cannot be read, and for one
+/// beside which the second path exists.
+pub(crate) async fn load(files: Vec<(PathBuf, PathBuf)>, size_max: u64) -> Vec<Option<Loaded>> {
+    blocking(move || {
+        let load = |(path, unless): (PathBuf, PathBuf)| {
+            if unless.exists() { None } else { load_one(path, size_max).ok().flatten() }
+        };
+        files.into_iter().map(load).collect()
+    })
+    .await
+}
+
+fn load_one(path: PathBuf, size_max: u64) -> io::Result<Option<Loaded>> {
+    // Asked before opening: to open a pipe waits for its writer.
+    if !std::fs::metadata(&path)?.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(&path)?;
+    let (begun, facts) = (Stamp::now(), Facts::of(&file.metadata()?));
+    if facts.size().get() > size_max {
+        return Ok(None);
+    }
+    let length = usize::try_from(facts.size().get()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let raced = !facts.shows_writes_at(begun);
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
+    // Read again where a write in the meantime might not show.
+    if raced {
+        let mut again = vec![0; length];
+        file.read_exact_at(&mut again, 0)?;
+        if again != bytes {
+            return Ok(None);
+        }
+    }
+    let same = Facts::of(&std::fs::metadata(&path)?) == facts;
+    let blake3 = FileHash::of(&bytes);
+    Ok(same.then_some(Loaded { path, facts, begun, bytes, blake3 }))
+}
+
+/// Tells of each file whether its path still names what was loaded.
+pub(crate) async fn unchanged(loaded: Vec<Option<Loaded>>) -> (Vec<Option<Loaded>>, Vec<bool>) {
+    blocking(move || {
+        let is_same = |loaded: &Loaded| {
+            std::fs::metadata(&loaded.path).is_ok_and(|metadata| Facts::of(&metadata) == loaded.facts)
+        };
+        let same = loaded.iter().map(|loaded| loaded.as_ref().is_some_and(is_same)).collect();
+        (loaded, same)
+    })
+    .await
 }
 
 /// Returns what is left of a span behind its first `length` bytes.

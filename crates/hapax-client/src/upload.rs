@@ -23,6 +23,8 @@ mod send;
 
 mod small;
 
+mod batch;
+
 mod stream;
 
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ use hapax_proto::dialect::native::Completed;
 use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, SEGMENT, part_count};
 
+pub use self::batch::{Batched, Capacity, Small, batch_capacity, put_batch};
 use self::plan::Journal;
 use self::send::Filled;
 use self::settle::Settled;

@@ -404,6 +404,17 @@ impl Answer {
             .map_err(|source| TransferError::Unreadable { doing: answer.doing, source })
     }
 
+    /// Reads the body as lines of JSON, if the status is a success.
+    pub async fn lines<T: DeserializeOwned>(self) -> Result<Vec<T>, TransferError> {
+        let mut answer = self.success().await?;
+        let body = answer.body(ANSWER_BYTES_MAX).await?;
+        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(serde_json::from_slice)
+            .collect::<Result<_, _>>()
+            .map_err(|source| TransferError::Unreadable { doing: answer.doing, source })
+    }
+
     /// Makes the error of an answer that is no success.
     pub async fn refusal(mut self) -> TransferError {
         let status = self.status();

@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use hapax_proto::batch::{Decoder, Piece};
 use hapax_proto::dialect::native::{
-    ClaimResult, ClaimResults, Claims, Complete, Completed, CreateUpload, EntryInfo, EntryKind, EntryPatch,
-    HeldPart, Limits, PartialPart, Precondition, Resize, StoredPart, Tree, UploadStatus,
+    BatchOutcome, BatchRecord, BatchResult, ClaimResult, ClaimResults, Claims, Complete, Completed,
+    CreateUpload, EntryInfo, EntryKind, EntryPatch, HeldPart, Limits, PartialPart, Precondition, Resize,
+    StoredPart, Tree, UploadStatus,
 };
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher, REPR_DIGEST};
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
@@ -308,6 +310,7 @@ fn command(
         (&Method::POST, ["api", "v1", "uploads", id, "complete"]) => {
             complete(store, id, &serde_json::from_slice(body).map_err(read)?)
         }
+        (&Method::POST, ["api", "v1", "batch"]) => batch(store, body),
         (&Method::POST, ["api", "v1", "claims"]) => {
             Ok(claims(store, &serde_json::from_slice(body).map_err(read)?))
         }
@@ -520,6 +523,46 @@ fn claims(store: &mut Store, claims: &Claims) -> Reply {
     });
     let results = results.collect();
     json(StatusCode::OK, &ClaimResults { results })
+}
+
+fn batch(store: &mut Store, mut body: &[u8]) -> Result<Reply, Failure> {
+    let bad = |_| Failure::from(Kind::BadField);
+    let mut decoder = Decoder::new(hapax_proto::batch::Limits::default());
+    let mut records: Vec<(BatchRecord, Vec<u8>)> = Vec::new();
+    while let Some(piece) = decoder.next(&mut body).map_err(bad)? {
+        match piece {
+            Piece::Begin(record) => records.push((*record, Vec::new())),
+            Piece::Content(bytes) => records.last_mut().unwrap().1.extend_from_slice(bytes),
+            Piece::Whole => {}
+        }
+    }
+    decoder.finish().map_err(bad)?;
+    let mut lines = String::new();
+    for (record, bytes) in records {
+        store.bytes_in += bytes.len() as u64;
+        let result = stored_of_batch(store, record, bytes);
+        lines += &(serde_json::to_string(&result).unwrap() + "\n");
+    }
+    Ok(Response::builder().status(StatusCode::OK).body(full(lines)).unwrap())
+}
+
+fn stored_of_batch(store: &mut Store, record: BatchRecord, bytes: Vec<u8>) -> BatchResult {
+    let BatchRecord { id, path, blake3, mtime, executable, precondition, .. } = record;
+    let refused = |kind: Kind| BatchResult {
+        id,
+        status: kind.status().as_u16(),
+        outcome: BatchOutcome::Refused { problem: kind.name().to_owned() },
+    };
+    let stands = store.files.get(&path).is_some_and(|file| file.bytes == bytes && file.mtime == mtime);
+    if blake3.is_some_and(|blake3| blake3 != FileHash::of(&bytes)) {
+        return refused(Kind::BodyDigestMismatch);
+    }
+    if !stands && !store.holds(&path, precondition.as_ref()) {
+        return refused(Kind::PreconditionFailed);
+    }
+    let completed = store.publish(&path, bytes.into(), mtime, executable);
+    let status = if completed.replaced { 200 } else { 201 };
+    BatchResult { id, status, outcome: BatchOutcome::Stored(completed) }
 }
 
 async fn put_file(

@@ -1,17 +1,24 @@
 //! `hapax put`: local files to a server. Owns which file goes where and what is said about it; the transfer itself
 //! is the client's upload engine.
 
+use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hapax_client::TransferError;
+use hapax_client::api::RemotePath;
 use hapax_client::claim::{Known, Target, claim_known};
 use hapax_client::client::Client;
-use hapax_client::progress::{Progress, Silent};
-use hapax_client::upload::{Cut, How, Outcome, Put as Wish, put_file, put_stream};
+use hapax_client::progress::{Event, Progress, Silent};
+use hapax_client::upload::{
+    Batched, Cut, How, Outcome, Put as Wish, Small, batch_capacity, put_batch, put_file, put_stream,
+};
 use hapax_proto::dialect::native::{Completed, EntryOperation, EntryVerb, Precondition};
 use hapax_proto::problem::Kind;
 use hapax_proto::span::Length;
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use super::context::{Context, Tally};
 use super::tree;
@@ -33,13 +40,24 @@ struct Job {
     source: PathBuf,
     target: Remote,
     size: u64,
+    /// What must hold at the target.
+    guard: Option<Precondition>,
+}
+
+/// What the jobs of one command share.
+struct Run<'a> {
+    context: &'a Context,
+    put: &'a Put,
+    client: Client,
+    board: Arc<Board>,
+    tally: Tally,
 }
 
 /// Sends what the arguments name.
 pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
     let (sources, target) = sides(put)?;
     let mut tally = Tally::default();
-    let (jobs, folders) = plan(context, put, (sources, &target), &mut tally)?;
+    let (mut jobs, folders) = plan(context, put, (sources, &target), &mut tally)?;
     let client = context.servers().client(&target.alias).await?;
     for folder in &folders {
         make_folder(&client, folder).await?;
@@ -50,17 +68,119 @@ pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
     if !only {
         board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
     }
-    for (job, linked) in jobs.iter().zip(linked) {
-        match send(&client, job, put, linked, &board).await {
-            Ok((outcome, sums)) => {
-                tally.done(outcome.stored.size, sums.moved);
-                say(context, job, &outcome, &sums);
-            }
+    let mut run = Run { context, put, client, board, tally };
+    let done = if only { vec![false] } else { run.send_batches(&mut jobs, &linked).await? };
+    for ((job, linked), _) in jobs.iter().zip(linked).zip(done).filter(|(_, done)| !done) {
+        match send(&run.client, job, put, linked, &run.board).await {
+            Ok((outcome, sums)) => run.done(job, &outcome, &sums),
             Err(failure) if only || failure.ends_everything() => return Err(failure),
-            Err(failure) => tally.fail(&context.screen, &failure),
+            Err(failure) => run.tally.fail(&context.screen, &failure),
         }
     }
-    if only { Ok(()) } else { tally.end(&context.screen, "sent") }
+    if only { Ok(()) } else { run.tally.end(&context.screen, "sent") }
+}
+
+impl Run<'_> {
+    /// Counts and says that a file is where it should be.
+    fn done(&mut self, job: &Job, outcome: &Outcome, sums: &Sums) {
+        self.tally.done(outcome.stored.size, sums.moved);
+        say(self.context, job, outcome, sums);
+    }
+
+    /// Sends small files many at a time, and tells which jobs are through. The others are to be sent one by one, under the
+    /// guards that they have then.
+    async fn send_batches(
+        &mut self,
+        jobs: &mut [Job],
+        linked: &[Option<Completed>],
+    ) -> Result<Vec<bool>, Failure> {
+        let mut through = vec![false; jobs.len()];
+        let small = together(jobs, linked);
+        if small.len() < 2 {
+            return Ok(through);
+        }
+        let silent: Arc<dyn Progress> = Arc::new(Silent);
+        let Some(capacity) = batch_capacity(&self.client, &silent).await? else { return Ok(through) };
+        let mut batches = capacity.cut(&small).into_iter();
+        let mut under_way = JoinSet::new();
+        loop {
+            while under_way.len() < capacity.in_flight
+                && let Some(batch) = batches.next()
+            {
+                under_way.spawn(self.batch(jobs, batch));
+            }
+            let Some(ended) = under_way.join_next().await else { return Ok(through) };
+            let (batch, outcome) = ended.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+            match outcome.map_err(Failure::from) {
+                Ok(outcomes) => {
+                    for (index, outcome) in batch.into_iter().zip(outcomes) {
+                        match outcome {
+                            Batched::Alone(guard) => jobs[index].guard = guard,
+                            Batched::Stored(outcome) => {
+                                through[index] = true;
+                                let sums = self.tell(&jobs[index], &outcome);
+                                self.done(&jobs[index], &outcome, &sums);
+                            }
+                        }
+                    }
+                }
+                Err(failure) if failure.ends_everything() => return Err(failure),
+                Err(failure) => {
+                    for index in batch {
+                        through[index] = true;
+                        self.tally.fail(&self.context.screen, &failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts one batch, on a task of its own.
+    fn batch(
+        &self,
+        jobs: &[Job],
+        batch: Vec<usize>,
+    ) -> impl Future<Output = (Vec<usize>, Result<Vec<Batched>, TransferError>)> + use<> {
+        let wished =
+            |index: &usize| Small { source: jobs[*index].source.clone(), put: wish(&jobs[*index], self.put) };
+        let files: Vec<_> = batch.iter().map(wished).collect();
+        let name = words::count(batch.len() as u64, "file", "files");
+        let (client, watcher) = (self.client.clone(), Arc::new(self.board.file(&name)));
+        async move {
+            let progress: Arc<dyn Progress> = watcher;
+            let outcome = put_batch(&client, &files, &progress).await;
+            (batch, outcome)
+        }
+    }
+
+    /// Tells the watchers of a file that was stored with others what was done for it.
+    fn tell(&self, job: &Job, outcome: &Outcome) -> Sums {
+        let watcher = self.board.file(&shown(job));
+        let size = Length::new(outcome.stored.size);
+        watcher.event(Event::Begun { size: Some(size), kept: Length::ZERO });
+        if outcome.how == How::Instant {
+            watcher.event(Event::Instant);
+        } else {
+            watcher.event(Event::Moved(size));
+            watcher.event(Event::Solid(size));
+        }
+        watcher.event(Event::Done);
+        watcher.sums()
+    }
+}
+
+/// Returns the jobs that may be done in any order together with others, and their sizes: files that are to be sent, and
+/// that are alone under their name.
+fn together(jobs: &[Job], linked: &[Option<Completed>]) -> Vec<(usize, u64)> {
+    let mut named: HashMap<&RemotePath, u32> = HashMap::new();
+    for job in jobs {
+        *named.entry(&job.target.path).or_default() += 1;
+    }
+    let fits = |job: &Job| job.source != Path::new(STDIN) && named[&job.target.path] == 1;
+    let each = jobs.iter().zip(linked).enumerate();
+    each.filter(|(_, (job, linked))| linked.is_none() && fits(job))
+        .map(|(index, (job, _))| (index, job.size))
+        .collect()
 }
 
 /// Tells the two sides apart.
@@ -87,7 +207,7 @@ fn plan(
     let (mut jobs, mut folders) = (Vec::new(), Vec::new());
     for source in sources {
         if !(put.recursive && source.is_dir()) {
-            match job(source, target) {
+            match job(source, target, put) {
                 Ok(job) => jobs.push(job),
                 Err(failure) if sources.len() == 1 => return Err(failure),
                 Err(failure) => tally.fail(&context.screen, &failure),
@@ -108,7 +228,9 @@ fn plan(
         }
         for file in found.files {
             match inside(&root, &file.names) {
-                Ok(target) => jobs.push(Job { source: file.path, target, size: file.size }),
+                Ok(target) => {
+                    jobs.push(Job { source: file.path, target, size: file.size, guard: guard(put) });
+                }
                 Err(failure) => tally.fail(&context.screen, &failure),
             }
         }
@@ -120,13 +242,14 @@ fn inside(root: &Remote, names: &[String]) -> Result<Remote, Failure> {
     names.iter().try_fold(root.clone(), |folder, name| folder.join(name))
 }
 
-fn job(source: &Path, target: &Remote) -> Result<Job, Failure> {
+fn job(source: &Path, target: &Remote, put: &Put) -> Result<Job, Failure> {
+    let guard = guard(put);
     if source == Path::new(STDIN) {
         if target.is_folder {
             let failure = Failure::usage("standard input has no name to be put into a folder under");
             return Err(failure.hint(format!("name the file: {target}name")));
         }
-        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0 });
+        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0, guard });
     }
     let metadata = std::fs::metadata(source).map_err(|error| Failure::io("read", source, &error))?;
     if metadata.is_dir() {
@@ -134,7 +257,7 @@ fn job(source: &Path, target: &Remote) -> Result<Job, Failure> {
         return Err(failure.hint("add -r to send it with everything in it"));
     }
     let target = if target.is_folder { target.join(name_of(source)?)? } else { target.clone() };
-    Ok(Job { source: source.to_owned(), target, size: metadata.len() })
+    Ok(Job { source: source.to_owned(), target, size: metadata.len(), guard })
 }
 
 /// Returns where a folder goes: `photos` under its name, what lies in `photos/` without it.
@@ -162,9 +285,12 @@ async fn make_folder(client: &Client, folder: &Remote) -> Result<(), Failure> {
     }
 }
 
+fn guard(put: &Put) -> Option<Precondition> {
+    put.no_overwrite.then_some(Precondition::Absent)
+}
+
 fn wish(job: &Job, put: &Put) -> Wish {
-    let precondition = put.no_overwrite.then_some(Precondition::Absent);
-    let target = Target { path: job.target.path.clone(), precondition };
+    let target = Target { path: job.target.path.clone(), precondition: job.guard.clone() };
     let mut cut = Cut::default().with_run(Length::new(put.request_size));
     cut.parts_in_flight = usize::from(put.pace.parallel);
     Wish { cut, ..Wish::new(target) }

@@ -14,6 +14,9 @@ mod failures;
 /// Transfers that are ended in the middle and go on.
 mod resume;
 
+/// Folders of small files.
+mod batch;
+
 /// The server's start and end.
 mod serving;
 
