@@ -107,7 +107,8 @@ pub(crate) async fn claim(
 /// something with that digest: then its BLAKE3 is computed, once, and claimed. `None` means that it must be put.
 ///
 /// # Errors
-/// As [`claim`], and the file cannot be read.
+/// What would be refused just the same after everything was sent: a name that is taken, a quota that is used up. The file
+/// cannot be read.
 pub async fn claim_digest(
     client: &Client,
     path: &Path,
