@@ -20,6 +20,7 @@ use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::{Finish, FinishFacts, FinishVerdict, State, decide_finish};
 use hapax_store::catalog::{Counted, Meta, Upload, UploadId};
+use hapax_store::durable;
 use hapax_store::error::StoreError;
 use hapax_store::publish::Published;
 use hapax_store::store::Store;
@@ -277,7 +278,7 @@ fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Publish
 /// Says which bytes are missing.
 fn incomplete(store: &Store, upload: &Upload, size: Length) -> Result<Problem, StoreError> {
     let received = store.received(upload, PartNumber::FIRST, 0)?;
-    Ok(missing(gaps(&received.spans, size)))
+    Ok(missing(durable::missing(received.spans, Span::whole(size))))
 }
 
 /// The problem that these bytes are not there.
@@ -286,18 +287,6 @@ fn missing(mut spans: Vec<Span>) -> Problem {
     spans.truncate(MISSING_MAX);
     let pairs = spans.iter().map(|span| json!([span.start().get(), span.end().get()])).collect();
     Problem::new(Kind::Incomplete).member("missing", Value::Array(pairs)).member("more", more)
-}
-
-/// Returns the spans of a file of this size that lie in none of the given ones, which are ascending.
-fn gaps(spans: &[Span], size: Length) -> Vec<Span> {
-    let mut gaps = Vec::new();
-    let mut from = Offset::ZERO;
-    for span in spans {
-        gaps.extend(Span::new(from, span.start().min(size.end())).filter(|gap| !gap.is_empty()));
-        from = from.max(span.end());
-    }
-    gaps.extend(Span::new(from, size.end()).filter(|gap| !gap.is_empty()));
-    gaps
 }
 
 /// `DELETE /api/v1/uploads/<id>`, and of the upload resource: ends it. Repeating it is harmless.
@@ -322,7 +311,7 @@ mod tests {
             let span = |&(start, end): &(u64, u64)| Span::new(Offset::new(start), Offset::new(end)).unwrap();
             let spans: Vec<_> = spans.iter().map(span).collect();
             let missing: Vec<_> = missing.iter().map(span).collect();
-            assert_eq!(gaps(&spans, Length::new(size)), missing);
+            assert_eq!(durable::missing(spans, Span::whole(Length::new(size))), missing);
         }
         check(&[], 0, &[]);
         check(&[], 5, &[(0, 5)]);

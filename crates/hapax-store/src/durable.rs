@@ -115,7 +115,7 @@ fn is_same(before: &Upload, after: &Upload) -> bool {
 }
 
 /// Returns the spans of `span` that lie in none of `held`.
-fn missing(mut held: Vec<Span>, span: Span) -> Vec<Span> {
+pub fn missing(mut held: Vec<Span>, span: Span) -> Vec<Span> {
     held.sort_by_key(|held| held.start());
     let mut missing = Vec::new();
     let mut from = span.start();
