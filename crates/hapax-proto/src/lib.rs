@@ -36,11 +36,11 @@ pub mod pin;
 pub mod access;
 /// The upload machine: create, store, finish.
 pub mod upload;
+/// Instant upload: the ladder of a claim.
+pub mod claim;
 /// The wire dialects of the upload resource.
 pub mod dialect;
 /// Many small files in one request: the framing.
 pub mod batch;
-/// Instant upload: the ladder of a claim.
-pub mod claim;
 /// What a client sends next, from its checkpoint, its source and the server's status.
 pub mod resume;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::{Proof, Seed};
 use crate::digest::{Digests, FileHash};
 use crate::tree::PartValue;
 use crate::upload::State;
@@ -430,6 +431,9 @@ pub struct ClaimItem {
     pub size: u64,
     /// Its digest.
     pub digest: Option<ClaimDigest>,
+    /// Its [quick digest](crate::claim::QuickHasher), if whoever asks has not read all of it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quick: Option<FileHash>,
     /// The source's modification time, RFC 3339.
     #[serde(default)]
     pub mtime: Option<String>,
@@ -469,8 +473,21 @@ pub enum ClaimResult {
         /// What they are, at most [`CANDIDATES_MAX`](crate::claim::CANDIDATES_MAX).
         blake3: Vec<FileHash>,
     },
+    /// Nothing was created. The content is linked for who proves to have every byte of it.
+    Challenge {
+        /// Names this challenge, once.
+        token: String,
+        /// The key of the [proof](crate::claim::ProofHasher).
+        seed: Seed,
+        /// When it ends, RFC 3339.
+        expires: String,
+    },
     /// Nothing was created; send the bytes.
     Upload,
+    /// Nothing that the caller has is like the quick digest.
+    Absent,
+    /// Something that the caller has may be like the quick digest: hash the whole file and claim it.
+    Maybe,
     /// The claim cannot be fulfilled.
     Refused {
         /// The name of the problem.
@@ -478,6 +495,24 @@ pub enum ClaimResult {
         /// Its HTTP status.
         status: u16,
     },
+}
+
+/// `POST /api/v1/claims/proofs`. The answer is [`ClaimResults`], `linked`, `upload` or `refused`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proofs {
+    /// Answers to challenges.
+    pub items: Vec<ProofItem>,
+}
+
+/// The answer to one challenge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofItem {
+    /// Which challenge.
+    pub token: String,
+    /// What shows that every byte is there.
+    pub proof: Proof,
 }
 
 /// The header of one record of `POST /api/v1/batch`; its content stands right behind it.
