@@ -37,6 +37,11 @@ impl Store {
         self.commit(Intent::SetPassword { user, password }).map(drop)
     }
 
+    /// Puts a user into a group, or into none.
+    pub fn set_group(&self, user: UserId, group: Option<String>) -> Result<(), StoreError> {
+        self.commit(Intent::SetGroup { user, group }).map(drop)
+    }
+
     /// Limits a space, or lifts the limit. What is stored stays, even if it is more.
     pub fn set_quota(&self, space: SpaceId, quota: Option<Length>) -> Result<(), StoreError> {
         self.commit(Intent::SetQuota { space, quota }).map(drop)

@@ -197,6 +197,13 @@ pub enum Intent {
         /// The argon2id hash.
         password: String,
     },
+    /// Puts a user into a group, or into none. A group is no more than a name that accounts share.
+    SetGroup {
+        /// Who.
+        user: UserId,
+        /// The name.
+        group: Option<String>,
+    },
     /// Limits a space; `None` lifts the limit.
     SetQuota {
         /// Which space.
@@ -592,13 +599,27 @@ pub trait Catalog: Send + Sync {
     /// Returns the live blob with this fingerprint, if an entry of the space points to it.
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
 
+    /// Returns the live blob with this fingerprint, whoever has it.
+    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
+
+    /// Returns live blobs of this size, by row, that an entry of the space points to.
+    fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError>;
+
+    /// Returns how many accounts beside one have an entry that points to the blob, counted up to `limit`; of its own group
+    /// only, if `group` says so, which for an account without a group is nobody.
+    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError>;
+
     /// Returns the digests kept of a blob, sealed, in the order of their algorithms.
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError>;
 
-    /// Returns live blobs, by row, that have a digest with this lookup value and that an entry of the space points to.
-    /// Of an algorithm that is not collision resistant there may be several.
-    fn blobs_by_digest(&self, space: SpaceId, lookup: &Lookup, limit: usize)
-    -> Result<Vec<Blob>, StoreError>;
+    /// Returns live blobs, by row, that have a digest with this lookup value and that an entry of the space points to; of
+    /// any space, if none is named. Of an algorithm that is not collision resistant there may be several.
+    fn blobs_by_digest(
+        &self,
+        space: Option<SpaceId>,
+        lookup: &Lookup,
+        limit: usize,
+    ) -> Result<Vec<Blob>, StoreError>;
 
     /// Returns live blobs behind `after`, by row, whose identity is known, each with the algorithms, in order, by whose
     /// digests it is found.

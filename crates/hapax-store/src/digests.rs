@@ -134,11 +134,11 @@ impl Store {
         self.stores.ring.lookup(digest, size)
     }
 
-    /// Returns the contents of a space that have a digest and a size, at most `limit`. Where the algorithm is not
+    /// Returns the contents of a space, or of any, that have a digest and a size, at most `limit`. Where the algorithm is not
     /// collision resistant, somebody may have made several.
     pub fn find_by_digest(
         &self,
-        space: SpaceId,
+        space: Option<SpaceId>,
         digest: &Digest,
         size: Length,
         limit: usize,

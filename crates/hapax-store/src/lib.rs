@@ -59,6 +59,8 @@ pub mod compose;
 pub mod identify;
 /// Digests that contents are found by: computed in background.
 pub mod lookup;
+/// Who else has a content, and what proves to have it.
+pub mod possession;
 /// Whole files in one go.
 pub mod file;
 /// The verbs of the tree of entries.

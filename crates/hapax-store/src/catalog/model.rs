@@ -109,13 +109,25 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().blob_in_space(space, fingerprint))
     }
 
+    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        Ok(self.locked().live_blob(fingerprint))
+    }
+
+    fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        Ok(self.locked().blobs_of_size(space, size, limit))
+    }
+
+    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.locked().holders(blob, beside, group, limit))
+    }
+
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
         Ok(self.locked().digests_of(blob))
     }
 
     fn blobs_by_digest(
         &self,
-        space: SpaceId,
+        space: Option<SpaceId>,
         lookup: &Lookup,
         limit: usize,
     ) -> Result<Vec<Blob>, StoreError> {
@@ -255,6 +267,7 @@ impl Tables {
                 self.create_user(name, password, *admin, *now)
             }
             Intent::SetPassword { user, password } => self.set_password(*user, password),
+            Intent::SetGroup { user, group } => self.set_group(*user, group.as_deref()),
             Intent::SetQuota { space, quota } => self.set_quota(*space, *quota),
             Intent::RemoveUser { user, now } => self.remove_user(*user, *now),
             Intent::AddToken { user, name, hash, scope, now, expires } => {

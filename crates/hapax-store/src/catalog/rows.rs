@@ -204,6 +204,8 @@ pub struct User {
     pub admin: bool,
     /// The user's own space.
     pub space: SpaceId,
+    /// The group, if the account belongs to one: within it claims may reach from one account to another.
+    pub group: Option<String>,
     /// When the account was made.
     pub created: Timestamp,
 }

@@ -200,6 +200,7 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
             accounts::create_user(db, name, password, *admin, *now)
         }
         Intent::SetPassword { user, password } => accounts::set_password(db, *user, password),
+        Intent::SetGroup { user, group } => accounts::set_group(db, *user, group.as_deref()),
         Intent::SetQuota { space, quota } => spaces::set_quota(db, *space, *quota),
         Intent::RemoveUser { user, now } => accounts::remove_user(db, *user, *now),
         Intent::AddToken { user, name, hash, scope, now, expires } => {
@@ -287,13 +288,25 @@ impl Catalog for SqliteCatalog {
         self.read("look a blob up", |db| blobs::in_space(db, space, fingerprint))
     }
 
+    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        self.read("look a blob up", |db| blobs::live(db, fingerprint))
+    }
+
+    fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        self.read("look a size up", |db| blobs::of_size(db, space, size, limit))
+    }
+
+    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError> {
+        self.read("count who holds a blob", |db| accounts::holders(db, blob, beside, group, limit))
+    }
+
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
         self.read("read digests", |db| digests::of(db, blob))
     }
 
     fn blobs_by_digest(
         &self,
-        space: SpaceId,
+        space: Option<SpaceId>,
         lookup: &Lookup,
         limit: usize,
     ) -> Result<Vec<Blob>, StoreError> {

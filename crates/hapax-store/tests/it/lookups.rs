@@ -21,7 +21,7 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 
 /// Returns what is found of a size by a digest.
 fn find(world: &World, digest: &Digest, size: Length) -> Vec<FileHash> {
-    let found = world.store.find_by_digest(world.space, digest, size, 9).unwrap();
+    let found = world.store.find_by_digest(Some(world.space), digest, size, 9).unwrap();
     found.iter().map(|blob| world.store.identity(blob).unwrap().blake3).collect()
 }
 
@@ -70,7 +70,7 @@ fn every_content_is_found_by_its_digests_and_its_size() {
     let eve = world.store.catalog().user("eve").unwrap().unwrap();
     assert_eq!(eve.id, other);
     let md5 = digest(Algorithm::Md5, &contents[2]);
-    assert_eq!(world.store.find_by_digest(eve.space, &md5, Length::new(70_000), 9).unwrap(), []);
+    assert_eq!(world.store.find_by_digest(Some(eve.space), &md5, Length::new(70_000), 9).unwrap(), []);
 }
 
 #[test]

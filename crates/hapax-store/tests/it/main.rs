@@ -16,6 +16,7 @@ mod kills;
 mod lifecycle;
 mod lookups;
 mod lost_answers;
+mod possession;
 mod races;
 mod rot;
 mod runs;

@@ -39,6 +39,7 @@ enum Verb {
     SaveClock,
     CreateUser,
     SetPassword,
+    SetGroup,
     SetQuota,
     RemoveUser,
     AddToken,
@@ -82,7 +83,7 @@ fn verbs() -> impl Strategy<Value = Verb> {
     use Verb as V;
     prop_oneof![
         2 => prop::sample::select(vec![V::Boot, V::CloseDir, V::SaveClock, V::CreateUser, V::SetPassword]),
-        2 => prop::sample::select(vec![V::RemoveUser, V::AddToken, V::AddToken, V::RemoveToken]),
+        2 => prop::sample::select(vec![V::RemoveUser, V::SetGroup, V::AddToken, V::AddToken, V::RemoveToken]),
         2 => Just(V::SetQuota),
         2 => Just(V::OpenDir),
         9 => prop::sample::select(vec![V::MakeFolder, V::Move, V::Move, V::Remove, V::SetMeta]),
@@ -219,6 +220,9 @@ impl Author<'_> {
                 Intent::CreateUser { name, password: "p".into(), admin: self.draft.wrong, now: self.moment() }
             }
             Verb::SetPassword => Intent::SetPassword { user, password: format!("{now:?}") },
+            Verb::SetGroup => {
+                Intent::SetGroup { user, group: (self.number(2, 3) != 0).then(|| "g".to_owned()) }
+            }
             Verb::SetQuota => {
                 let quota = (self.number(2, 4) != 0).then(|| cells(u64::from(self.number(3, 24))));
                 Intent::SetQuota { space, quota }
@@ -466,6 +470,10 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         tell(format!("findable {id}"), &catalog.findable(after, 2).unwrap());
         let algorithms = &Algorithm::ALL[..usize::from(number)];
         tell(format!("unfindable {id}"), &catalog.unfindable(algorithms).unwrap());
+        for (user, group) in (0..3).flat_map(|user| [(UserId(user), false), (UserId(user), true)]) {
+            let holders = catalog.holders(BlobId(id), user, group, 2).unwrap();
+            tell(format!("holders of {id} beside {user}, group {group}"), &holders);
+        }
     }
     for number in 0..OBJECTS {
         tell(format!("dir of {number}"), &catalog.object_dir(object(number)).unwrap());
@@ -499,10 +507,18 @@ fn ask_entries(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         for number in (0..5).chain(PENDING..PENDING + 5) {
             let blob = catalog.blob_in_space(space, &fingerprint(number)).unwrap();
             told.insert(format!("blob {number} in {space}"), format!("{blob:?}"));
+            let blob = catalog.live_blob(&fingerprint(number)).unwrap();
+            told.insert(format!("blob {number}"), format!("{blob:?}"));
+        }
+        for count in 0..5 {
+            let blobs = catalog.blobs_of_size(space, cells(count), 2).unwrap();
+            told.insert(format!("blobs of {count} cells in {space}"), format!("{blobs:?}"));
         }
         for (algorithm, number) in Algorithm::ALL.iter().flat_map(|it| (0..LOOKUPS).map(|n| (*it, n))) {
-            let blobs = catalog.blobs_by_digest(space, &lookup(algorithm, number), 2).unwrap();
-            told.insert(format!("{algorithm} {number} in {space}"), format!("{blobs:?}"));
+            for space in [None, Some(space)] {
+                let blobs = catalog.blobs_by_digest(space, &lookup(algorithm, number), 2).unwrap();
+                told.insert(format!("{algorithm} {number} in {space:?}"), format!("{blobs:?}"));
+            }
         }
     }
 }

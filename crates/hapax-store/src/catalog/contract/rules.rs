@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 mod composed;
 mod dates;
 mod digests;
+mod holders;
 mod instead;
 
 const T0: Timestamp = Timestamp::from_secs(1_000);

@@ -28,6 +28,7 @@ impl Tables {
             password: password.to_owned(),
             admin,
             space,
+            group: None,
             created: now.wall,
         };
         self.users.insert(user, row);
@@ -40,6 +41,11 @@ impl Tables {
 
     pub(super) fn set_password(&mut self, user: UserId, password: &str) -> Answer {
         password.clone_into(&mut self.users.get_mut(&user).ok_or(Refusal::NotFound)?.password);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_group(&mut self, user: UserId, group: Option<&str>) -> Answer {
+        self.users.get_mut(&user).ok_or(Refusal::NotFound)?.group = group.map(str::to_owned);
         Ok(Outcome::Done)
     }
 

@@ -9,7 +9,7 @@ use super::objects::Fate;
 use super::tables::{BlobRow, Content, FileRow, Tables, sum};
 use crate::catalog::{
     Answer, Blob, BlobId, Completion, ContentId, EntryId, Extent, Outcome, Publish, Refusal, Source, SpaceId,
-    Stats, Upload, UploadId,
+    Stats, Upload, UploadId, UserId,
 };
 use crate::clock::Timestamp;
 use crate::key::Fingerprint;
@@ -198,6 +198,28 @@ impl Tables {
     pub(super) fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Option<Blob> {
         let (id, _) = self.blobs.iter().find(|(_, blob)| blob.fingerprint == *fingerprint)?;
         self.shown_by(*id).any(|entry| self.entries[&entry].space == space).then(|| self.blob(*id))
+    }
+
+    pub(super) fn live_blob(&self, fingerprint: &Fingerprint) -> Option<Blob> {
+        let live = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.orphan.is_none();
+        self.blobs.iter().find(|(_, blob)| live(blob)).map(|(id, _)| self.blob(*id))
+    }
+
+    pub(super) fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Vec<Blob> {
+        let alike = self.blobs.iter().filter(|(_, blob)| blob.size == size).map(|(id, _)| *id);
+        let shown = alike.filter(|id| self.shown_by(*id).any(|entry| self.entries[&entry].space == space));
+        shown.map(|id| self.blob(id)).take(limit).collect()
+    }
+
+    pub(super) fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> u32 {
+        let group_of = |user| self.users.get(&user).and_then(|user| user.group.as_deref());
+        let owners = self.shown_by(blob).map(|entry| self.spaces[&self.entries[&entry].space].owner);
+        let within = |owner: &UserId| {
+            *owner != beside
+                && (!group || group_of(beside).is_some_and(|group| group_of(*owner) == Some(group)))
+        };
+        let holders: BTreeSet<_> = owners.filter(within).collect();
+        u32::try_from(holders.len()).unwrap_or(u32::MAX).min(limit)
     }
 
     pub(super) fn spares(&self, limit: usize) -> Vec<(Blob, ContentId)> {

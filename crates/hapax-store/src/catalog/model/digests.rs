@@ -21,10 +21,10 @@ impl Tables {
         of_it.map(|((_, algorithm), (sealed, _))| (*algorithm, sealed.clone())).collect()
     }
 
-    pub(super) fn blobs_by_digest(&self, space: SpaceId, lookup: &Lookup, limit: usize) -> Vec<Blob> {
+    pub(super) fn blobs_by_digest(&self, space: Option<SpaceId>, lookup: &Lookup, limit: usize) -> Vec<Blob> {
         let found = self.digests.iter().filter(|(_, (_, found))| found == lookup).map(|((blob, _), _)| *blob);
-        let shown =
-            found.filter(|blob| self.shown_by(*blob).any(|entry| self.entries[&entry].space == space));
+        let is_in = |entry| space.is_none_or(|space| self.entries[&entry].space == space);
+        let shown = found.filter(|blob| self.shown_by(*blob).any(is_in));
         shown.map(|blob| self.blob(blob)).take(limit).collect()
     }
 

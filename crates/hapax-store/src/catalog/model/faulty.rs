@@ -165,13 +165,25 @@ impl Catalog for FaultyCatalog {
         self.inner.blob_in_space(space, fingerprint)
     }
 
+    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        self.inner.live_blob(fingerprint)
+    }
+
+    fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
+        self.inner.blobs_of_size(space, size, limit)
+    }
+
+    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError> {
+        self.inner.holders(blob, beside, group, limit)
+    }
+
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {
         self.inner.digests(blob)
     }
 
     fn blobs_by_digest(
         &self,
-        space: SpaceId,
+        space: Option<SpaceId>,
         lookup: &Lookup,
         limit: usize,
     ) -> Result<Vec<Blob>, StoreError> {

@@ -40,20 +40,21 @@ pub(super) fn of(db: &Connection, blob: BlobId) -> rusqlite::Result<Vec<(Algorit
 /// The index of lookups gives the few contents that were made to have one digest, not all blobs.
 pub(super) fn blobs(
     db: &Connection,
-    space: SpaceId,
+    space: Option<SpaceId>,
     lookup: &Lookup,
     limit: usize,
 ) -> rusqlite::Result<Vec<Blob>> {
     db.prepare_cached(&format!(
         "SELECT {} FROM digests d JOIN blobs b ON b.id = d.blob
          WHERE d.algorithm = ?1 AND d.lookup = ?2 AND b.orphan IS NULL
-           AND EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?3)
+           AND (?3 IS NULL OR EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?3))
          ORDER BY b.id LIMIT ?4",
         blobs::BLOB_COLUMNS
     ))?
-    .query_map(params![lookup.algorithm.key(), &lookup.value[..], space.0, row::limit(limit)], |found| {
-        blobs::blob_from(found, 0)
-    })?
+    .query_map(
+        params![lookup.algorithm.key(), &lookup.value[..], space.map(|space| space.0), row::limit(limit)],
+        |found| blobs::blob_from(found, 0),
+    )?
     .collect()
 }
 

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 /// One step per version, oldest first.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// Notes on the columns: times are milliseconds since the epoch; ids of uploads, objects and tokens' hashes are raw bytes.
 ///
@@ -121,6 +121,14 @@ CREATE INDEX uploads_pending ON uploads (done_fingerprint) WHERE done_identity =
 const VERSION_5: &str = "
 ALTER TABLE digests ADD COLUMN lookup BLOB;
 CREATE INDEX digests_lookup ON digests (algorithm, lookup) WHERE lookup IS NOT NULL;
+";
+
+/// Groups of accounts, and what claims look up: files by size, and whether a space points to a blob.
+const VERSION_6: &str = "
+ALTER TABLE users ADD COLUMN \"group\" TEXT;
+CREATE INDEX blobs_size ON blobs (size);
+DROP INDEX entries_blob;
+CREATE INDEX entries_blob ON entries (blob, space) WHERE blob IS NOT NULL;
 ";
 
 /// Brings a database to the newest schema. A database newer than this program is left alone.

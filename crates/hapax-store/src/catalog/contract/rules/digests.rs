@@ -18,7 +18,7 @@ fn keep(blob: BlobId, algorithm: Algorithm, sealed: u8) -> Intent {
 
 /// Returns the blobs of the first space that are found by a digest.
 fn found(catalog: &dyn Catalog, algorithm: Algorithm, number: u8) -> Vec<BlobId> {
-    let blobs = catalog.blobs_by_digest(SpaceId(1), &lookup(algorithm, number), LIMIT).unwrap();
+    let blobs = catalog.blobs_by_digest(Some(SpaceId(1)), &lookup(algorithm, number), LIMIT).unwrap();
     blobs.into_iter().map(|blob| blob.id).collect()
 }
 
@@ -62,8 +62,8 @@ fn a_blob_is_found_by_its_digests_where_it_is_shown() {
         assert_eq!(found(catalog, Algorithm::Sha256, 7), [BlobId(3)]);
         assert_eq!(found(catalog, Algorithm::Sha1, 7), []);
         let twins = lookup(Algorithm::Md5, 7);
-        assert_eq!(catalog.blobs_by_digest(SpaceId(1), &twins, 1).unwrap().len(), 1);
-        assert_eq!(catalog.blobs_by_digest(SpaceId(2), &twins, LIMIT).unwrap(), []);
+        assert_eq!(catalog.blobs_by_digest(Some(SpaceId(1)), &twins, 1).unwrap().len(), 1);
+        assert_eq!(catalog.blobs_by_digest(Some(SpaceId(2)), &twins, LIMIT).unwrap(), []);
         done(catalog, remove("/a", T0));
         assert_eq!(found(catalog, Algorithm::Md5, 7), [BlobId(2)]);
         // It comes back with what it had.
