@@ -7,8 +7,8 @@ use std::str::FromStr;
 use hapax_proto::batch;
 use hapax_proto::dialect::native::{
     API, BatchResult, ClaimResults, Claims, Complete, Completed, CreateToken, CreateUpload, CreatedToken,
-    EntryInfo, EntryList, EntryOperation, EntryPatch, Precondition, Resize, Service, StoredPart, TokenInfo,
-    Tree, UploadList, UploadStatus,
+    EntryInfo, EntryList, EntryOperation, EntryPatch, Precondition, Proofs, Resize, Service, StoredPart,
+    TokenInfo, Tree, UploadList, UploadStatus,
 };
 use hapax_proto::digest::{Digest, Digests, FileHash, REPR_DIGEST};
 use hapax_proto::name::{BadPath, EntryPath, UserName};
@@ -270,6 +270,11 @@ impl Api {
     /// Claims contents. Safe to repeat.
     pub async fn claim(&self, claims: &Claims) -> Result<ClaimResults, TransferError> {
         self.post(format!("{API}/claims"), claims).await
+    }
+
+    /// Answers challenges. Each can be answered once: what came of an answer that was lost is told by claiming again.
+    pub async fn prove(&self, proofs: &Proofs) -> Result<ClaimResults, TransferError> {
+        self.post(format!("{API}/claims/proofs"), proofs).await
     }
 
     /// Makes a token, whose text is told this once.

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hapax_proto::claim::ProofHasher;
 use hapax_proto::dialect::native::{
-    ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition,
+    ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition, ProofItem, Proofs,
 };
 use hapax_proto::digest::{Digest, FileHash, Identity};
 use hapax_proto::problem::{Advice, Kind, Problem};
@@ -81,6 +82,7 @@ pub async fn claim_known(
 pub(crate) async fn claim(
     client: &Client,
     target: &Target,
+    source: &Source,
     (facts, blake3): (&Facts, FileHash),
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Completed>, TransferError> {
@@ -89,6 +91,14 @@ pub(crate) async fn claim(
         Some(ClaimResult::Linked(completed)) => {
             progress.event(Event::Instant);
             Ok(Some(completed))
+        }
+        Some(ClaimResult::Challenge { token, seed, .. }) => {
+            let hasher = ProofHasher::new(&seed, &blake3.into(), facts.size());
+            let linked = prove(client, source, *facts, (token, hasher), progress).await?;
+            if linked.is_some() {
+                progress.event(Event::Instant);
+            }
+            Ok(linked)
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => {
@@ -99,8 +109,65 @@ pub(crate) async fn claim(
             _ => Ok(None),
         },
         // Nobody has to be told candidates who named the content itself.
-        Some(ClaimResult::Candidates { .. } | ClaimResult::Upload) | None => Ok(None),
+        Some(
+            ClaimResult::Candidates { .. } | ClaimResult::Upload | ClaimResult::Absent | ClaimResult::Maybe,
+        )
+        | None => Ok(None),
     }
+}
+
+/// Answers a challenge by reading the file once more; `None` means that it must be sent. An answer that was lost on the way
+/// is not given again: sending is right whatever came of it.
+async fn prove(
+    client: &Client,
+    source: &Source,
+    facts: Facts,
+    (token, hasher): (String, ProofHasher),
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Completed>, TransferError> {
+    let Some(proof) = source.prove(facts, hasher).await? else { return Ok(None) };
+    progress.event(Event::Hashed(facts.size()));
+    match client.api.prove(&Proofs { items: vec![ProofItem { token, proof }] }).await {
+        Ok(answer) => match answer.results.into_iter().next() {
+            Some(ClaimResult::Linked(completed)) => Ok(Some(completed)),
+            _ => Ok(None),
+        },
+        Err(error) => {
+            tracing::debug!(%error, "the proof is not answered");
+            Ok(None)
+        }
+    }
+}
+
+/// What a server says of a file that only three places were read of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// The caller has nothing like it.
+    Absent,
+    /// The caller may have it.
+    Maybe,
+    /// The server does not say.
+    Unknown,
+}
+
+/// Asks whether the caller may have a file already, after reading three MiB of it.
+///
+/// # Errors
+/// The file cannot be read; the server does not let the caller ask.
+pub async fn probe(
+    client: &Client,
+    target: &Target,
+    (source, facts): (&Source, Facts),
+    progress: &Arc<dyn Progress>,
+) -> Result<Likeness, TransferError> {
+    let Some(quick) = source.quick(facts).await? else { return Ok(Likeness::Unknown) };
+    let item = ClaimItem { digest: None, quick: Some(quick), ..described(target, &facts) };
+    let results = ask(client, &Claims { items: vec![item] }, progress).await?.unwrap_or_default();
+    Ok(match results.first() {
+        Some(ClaimResult::Absent) => Likeness::Absent,
+        Some(ClaimResult::Maybe) => Likeness::Maybe,
+        _ => Likeness::Unknown,
+    })
 }
 
 /// Claims a local file by a digest that somebody knows of it already, an MD5 say, and reads it only if the server has
@@ -118,7 +185,7 @@ pub async fn claim_digest(
     let path = absolute(path)?;
     let (source, facts) = Source::open(&path).await?;
     if let Some(blake3) = digest.file_hash() {
-        return claim(client, target, (&facts, blake3), progress).await;
+        return claim(client, target, &source, (&facts, blake3), progress).await;
     }
     let claims = Claims { items: vec![item(target, &facts, digest)] };
     match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
@@ -134,14 +201,24 @@ pub async fn claim_digest(
             if !candidates.contains(&blake3) {
                 return Ok(None);
             }
-            claim(client, target, (&facts, blake3), progress).await
+            claim(client, target, &source, (&facts, blake3), progress).await
+        }
+        // What is not among the caller's own and may be linked all the same.
+        Some(ClaimResult::Challenge { token, seed, .. }) => {
+            let hasher = ProofHasher::new(&seed, digest, facts.size());
+            let linked = prove(client, &source, facts, (token, hasher), progress).await?;
+            if linked.is_some() {
+                progress.event(Event::Instant);
+            }
+            Ok(linked)
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => Err(refused(target, kind)),
             _ => Ok(None),
         },
         // Nothing is linked by such a digest.
-        Some(ClaimResult::Linked(_) | ClaimResult::Upload) | None => Ok(None),
+        Some(ClaimResult::Linked(_) | ClaimResult::Upload | ClaimResult::Absent | ClaimResult::Maybe)
+        | None => Ok(None),
     }
 }
 
@@ -177,7 +254,8 @@ pub(crate) async fn claim_all(
     let results = ask(client, &Claims { items }, progress).await?.unwrap_or_default();
     let linked = |(number, result)| match result {
         ClaimResult::Linked(completed) => Some((number, completed)),
-        ClaimResult::Candidates { .. } | ClaimResult::Upload | ClaimResult::Refused { .. } => None,
+        // What is challenged is claimed again where it is sent, one by one.
+        _ => None,
     };
     Ok(files.iter().map(|(number, ..)| *number).zip(results).filter_map(linked).collect())
 }
@@ -231,10 +309,16 @@ async fn ask(
 }
 
 fn item(target: &Target, facts: &Facts, digest: &Digest) -> ClaimItem {
+    let digest = ClaimDigest { alg: digest.algorithm().key().to_owned(), value: digest.hex() };
+    ClaimItem { digest: Some(digest), ..described(target, facts) }
+}
+
+fn described(target: &Target, facts: &Facts) -> ClaimItem {
     ClaimItem {
         path: target.path.to_string(),
         size: facts.size().get(),
-        digest: Some(ClaimDigest { alg: digest.algorithm().key().to_owned(), value: digest.hex() }),
+        digest: None,
+        quick: None,
         mtime: facts.modified.to_rfc3339(),
         executable: facts.executable,
         precondition: target.precondition.clone(),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
@@ -239,6 +240,45 @@ impl Source {
         .await;
         match hashed {
             Ok(hash) => Ok(if self.facts_now().await? == facts { hash } else { None }),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(TransferError::io("read", &self.path, error)),
+        }
+    }
+
+    /// Reads the whole file for a proof that it is there; `None` if it is another one now than it was.
+    pub async fn prove(&self, facts: Facts, mut hasher: ProofHasher) -> Result<Option<Proof>, TransferError> {
+        let source = self.clone();
+        let proven = blocking(move || {
+            let take = |piece: &[u8]| {
+                hasher.update(piece);
+                true
+            };
+            source.each_piece(Span::whole(facts.size()), take).map(|()| hasher.finish())
+        })
+        .await;
+        match proven {
+            Ok(proof) => Ok((self.facts_now().await? == facts).then_some(proof)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(TransferError::io("read", &self.path, error)),
+        }
+    }
+
+    /// Reads the places of a quick digest; `None` if the file ends before they do.
+    pub async fn quick(&self, facts: Facts) -> Result<Option<FileHash>, TransferError> {
+        let source = self.clone();
+        let read = blocking(move || {
+            let mut hasher = QuickHasher::new(facts.size());
+            for span in quick_spans(facts.size()) {
+                source.each_piece(span, |piece| {
+                    hasher.update(piece);
+                    true
+                })?;
+            }
+            Ok(hasher.finish())
+        })
+        .await;
+        match read {
+            Ok(quick) => Ok(Some(quick)),
             Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(TransferError::io("read", &self.path, error)),
         }

@@ -141,7 +141,7 @@ pub async fn put_file(
     let path = absolute(source)?;
     let remote = put.target.path.to_string();
     let key = client.key(Direction::Put, &path, &remote);
-    let (_, facts) = Source::open(&path).await?;
+    let (opened, facts) = Source::open(&path).await?;
     let known = cached(client, &path, &facts).await;
     // A small file has a checkpoint only if it was larger once; then its upload is to be cancelled.
     if facts.size() <= PART && !client.checkpoints().join(key.file_name()).exists() {
@@ -156,7 +156,7 @@ pub async fn put_file(
         progress: Arc::clone(progress),
     };
     if let Some(blake3) = known
-        && let Some(stored) = claim(client, &put.target, (&facts, blake3), progress).await?
+        && let Some(stored) = claim(client, &put.target, &opened, (&facts, blake3), progress).await?
     {
         transfer.end().await?;
         return Ok(Outcome { how: How::Instant, stored });

@@ -5,7 +5,7 @@ use hapax_proto::access::Object;
 use hapax_proto::name::UserName;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
-use hapax_store::catalog::User;
+use hapax_store::catalog::{Refusal as StoreRefusal, User};
 use hapax_store::check::{Depth, Report};
 use hapax_store::error::StoreError;
 use hapax_store::store::Store;
@@ -50,11 +50,16 @@ pub struct ChangeUser {
     /// The new quota, if it changes; null lifts it.
     #[serde(default, deserialize_with = "present")]
     pub quota: Option<Option<u64>>,
+    /// The group, if it changes; null is none. It is named like an account.
+    #[serde(default, deserialize_with = "present")]
+    pub group: Option<Option<String>>,
 }
 
 /// Keeps `null` and absent apart: it is only called for a member that is there.
-#[expect(clippy::option_option, reason = "absent, null and a number are three things")]
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -65,6 +70,9 @@ pub struct UserInfo {
     pub name: String,
     /// Whether the user may administer the service.
     pub admin: bool,
+    /// The group, within which claims may reach from one account to another.
+    #[serde(default)]
+    pub group: Option<String>,
     /// When the account was made, RFC 3339.
     pub created: String,
     /// The most bytes that may lie in the space.
@@ -94,6 +102,7 @@ fn describe(store: &Store, user: &User) -> Result<UserInfo, StoreError> {
     Ok(UserInfo {
         name: user.name.clone(),
         admin: user.admin,
+        group: user.group.clone(),
         created: stamp::spell(user.created),
         quota: space.as_ref().and_then(|space| space.quota).map(Length::get),
         used: count(|space| space.used),
@@ -146,6 +155,11 @@ async fn hashed(password: String) -> Result<String, Refusal> {
 pub async fn change_user(call: &mut Call<'_>, name: UserName) -> Result<Response, Refusal> {
     let user = find(call, name).await?;
     let change: ChangeUser = call.json().await?;
+    if let Some(Some(group)) = &change.group
+        && UserName::parse(group).is_none()
+    {
+        return Err(bad_field("group"));
+    }
     let hash = match change.password {
         Some(password) => Some(hashed(password).await?),
         None => None,
@@ -158,6 +172,11 @@ pub async fn change_user(call: &mut Call<'_>, name: UserName) -> Result<Response
             if let Some(quota) = change.quota {
                 store.set_quota(user.space, quota.map(Length::new))?;
             }
+            if let Some(group) = change.group {
+                store.set_group(user.id, group)?;
+            }
+            // Read again: it is not what it was.
+            let user = store.catalog().user(&user.name)?.ok_or(StoreRefusal::NotFound)?;
             describe(store, &user)
         })
         .await?;
@@ -295,7 +314,7 @@ pub struct StoreStats {
 /// `GET /api/v1/admin/stats`.
 pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
     call.allow(&Object::Service)?;
-    let lookups = call.app.config.lookups.clone();
+    let lookups = call.app.config.claims.lookups.clone();
     let counted = call.store(move |store| Ok((store.catalog().stats()?, store.lookup_backlog(&lookups)?)));
     let (stats, unhashed) = counted.await?;
     let stats = StoreStats {

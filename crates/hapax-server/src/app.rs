@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::auth::Auth;
 use crate::body::Stop;
+use crate::challenges::Challenges;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct App {
     pub digests: Gate<UserId>,
     /// Digests of the prefixes of unfinished uploads that were computed lately.
     pub prefixes: Recent<PrefixKey, Digest>,
+    /// Challenges that are open, and what asking beyond one's own costs.
+    pub challenges: Arc<Challenges>,
     /// Held by the one check or sweep that runs.
     pub housework: Mutex<()>,
     /// Where the server is in its life.
@@ -73,6 +76,7 @@ impl App {
             batches: Gate::new(config.caps.batches_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
             prefixes: Recent::new(PREFIXES_MAX),
+            challenges: Arc::default(),
             housework: Mutex::default(),
             life: Life::begin(),
             config,

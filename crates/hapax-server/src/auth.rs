@@ -19,6 +19,7 @@ use tokio::task::spawn_blocking;
 
 use crate::metrics;
 use crate::respond::Refusal;
+use crate::throttle::{self, Throttle};
 
 /// Tokens: drawing and hashing.
 mod token;
@@ -29,9 +30,6 @@ mod credentials;
 /// Passwords: hashing, verifying, remembering the verified.
 mod password;
 
-/// What failed attempts cost.
-mod throttle;
-
 /// Accounts and tokens as the store keeps them.
 mod stored;
 
@@ -41,7 +39,6 @@ pub use stored::{parse_scopes, spell_scopes};
 pub use token::{Token, TokenHash};
 
 use password::Passwords;
-use throttle::Throttle;
 
 /// How many attempts an account stands at once, and how fast it recovers.
 const ACCOUNT_ATTEMPTS: u32 = 10;
@@ -216,19 +213,19 @@ impl Auth {
             return Ok(Caller::user(account, Scopes::ALL));
         }
         let network = throttle::network(peer);
-        self.by_network.admit(&network, now).map_err(too_many)?;
+        self.by_network.admit(&network, 1, now).map_err(too_many)?;
         // Names without an account count too: else the throttle would tell which names have one.
         if let Some(name) = &name {
-            self.by_account.admit(name, now).map_err(too_many)?;
+            self.by_account.admit(name, 1, now).map_err(too_many)?;
         }
         let is_right = self.passwords.verify(account.as_ref(), password.clone(), now).await?;
         drop(alone);
         if !is_right {
             return Err(refused());
         }
-        self.by_network.forgive(&network);
+        self.by_network.forgive(&network, 1);
         if let Some(name) = &name {
-            self.by_account.forgive(name);
+            self.by_account.forgive(name, 1);
         }
         let account = account.expect("only a known account has a password that verifies");
         Ok(Caller::user(&account, Scopes::ALL))

@@ -244,7 +244,10 @@ fn named_in_body(text: &str) -> Result<(Option<UserName>, EntryPath), Refusal> {
 }
 
 /// Asks the one function of authorisation, and says what its answer is on the wire.
-fn allow(subject: &Subject, verb: Verb, object: &Object) -> Result<(), Refusal> {
+///
+/// # Errors
+/// As [`Call::allow_verb`].
+pub fn allow(subject: &Subject, verb: Verb, object: &Object) -> Result<(), Refusal> {
     let kind = match decide_access(subject, verb, object) {
         Access::Allowed => return Ok(()),
         Access::Hidden => Kind::NotFound,

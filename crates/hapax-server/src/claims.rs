@@ -1,17 +1,20 @@
-//! Instant upload: content that the caller can read already appears under another name without a byte sent. A digest
-//! alone never hands out somebody else's file: only the caller's own space is looked into, so unknown content and
-//! content that others have get the same answer after the same work. What is looked up and what follows from what was
-//! found is decided by `hapax_proto::claim`.
+//! Instant upload: content that the caller can read already appears under another name without a byte sent, and content
+//! that others have does for who proves to have every byte of it, if the scope reaches so far. A digest alone never hands
+//! out somebody else's file: unknown content and content that is not spoken of get the same answer after the same work.
+//! What is looked up and what follows from what was found is decided by `hapax_proto::claim`.
+
+mod wider;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hapax_proto::access::Verb;
-use hapax_proto::claim::{CANDIDATES_MAX, Found, Question, Verdict, decide_claim, decide_question};
-use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimResults, Claims};
+use hapax_proto::claim::{CANDIDATES_MAX, Found, Question, Rules, Verdict, decide_claim, decide_question};
+use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimResults, Claims, Precondition};
 use hapax_proto::digest::{Algorithm, Digest, Identity};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
-use hapax_store::catalog::{Blob, Expect, Meta};
+use hapax_store::catalog::{Blob, Expect, Meta, Refusal as StoreRefusal, UserId};
 use hapax_store::error::StoreError;
 use hapax_store::publish::{Published, Target};
 use hapax_store::store::Store;
@@ -19,7 +22,9 @@ use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
+pub use self::wider::prove;
 use crate::call::{Call, Place, bad_field};
+use crate::challenges::Challenges;
 use crate::files::{completion, expectation, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
@@ -30,10 +35,8 @@ const AT_ONCE: usize = 64;
 /// `POST /api/v1/claims`.
 pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let claims: Claims = call.json().await?;
-    let max = call.app.config.caps.claims;
-    if claims.items.len() > max {
-        return Err(Problem::new(Kind::TooLarge).member("limit", max as u64).into());
-    }
+    check_count(call, claims.items.len())?;
+    let asker = Arc::new(Asker::of(call)?);
     let mut results: Vec<Option<ClaimResult>> = Vec::new();
     results.resize_with(claims.items.len(), || None);
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -47,11 +50,11 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
             }
         };
         let turn = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        let store = Arc::clone(&call.app.store);
+        let asker = Arc::clone(&asker);
         working.spawn(async move {
             let answered = spawn_blocking(move || {
                 let _turn = turn;
-                answer(&store, &claimed)
+                answer(&asker, &claimed)
             });
             let answered =
                 answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -66,19 +69,46 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
 }
 
+fn check_count(call: &Call<'_>, items: usize) -> Result<(), Refusal> {
+    let max = call.app.config.caps.claims;
+    if items > max {
+        return Err(Problem::new(Kind::TooLarge).member("limit", max as u64).into());
+    }
+    Ok(())
+}
+
+/// Who claims, and by what rules.
+struct Asker {
+    store: Arc<Store>,
+    challenges: Arc<Challenges>,
+    rules: Rules,
+    user: UserId,
+}
+
+impl Asker {
+    fn of(call: &Call<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            store: Arc::clone(&call.app.store),
+            challenges: Arc::clone(&call.app.challenges),
+            rules: call.app.config.claims.clone(),
+            user: call.who()?.user,
+        })
+    }
+}
+
 /// A claim that was read.
 struct Claimed {
     place: Place,
     question: Question,
     meta: Meta,
-    precondition: Option<hapax_proto::dialect::native::Precondition>,
+    precondition: Option<Precondition>,
 }
 
 /// Reads a claim.
 async fn parse(call: &Call<'_>, item: ClaimItem) -> Result<Claimed, Refusal> {
     let place = call.place_in_body(&item.path, Verb::Claim).await?;
     let digest = item.digest.as_ref().map(parse_digest).transpose()?.flatten();
-    let question = decide_question(digest, Length::new(item.size), &call.app.config.lookups);
+    let question = decide_question(digest, item.quick, Length::new(item.size), &call.app.config.claims);
     let mtime = stamp::parse_mtime(item.mtime.as_deref())?;
     let meta = Meta { mtime, executable: item.executable, media_type: None };
     Ok(Claimed { place, question, meta, precondition: item.precondition })
@@ -90,8 +120,10 @@ fn parse_digest(digest: &ClaimDigest) -> Result<Option<Digest>, Refusal> {
     Digest::parse_hex(algorithm, &digest.value).map(Some).map_err(|_| bad_field("digest"))
 }
 
-/// Looks up what was claimed where it is claimed for, and links it if it is there. Blocks.
-fn answer(store: &Arc<Store>, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
+/// Looks up what was claimed where it is claimed for, and links it if it is there; looks further if the scope reaches
+/// further. Blocks.
+fn answer(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
+    let store = &asker.store;
     let space = claimed.place.space.id;
     let (found, content) = match &claimed.question {
         Question::Content(identity) => {
@@ -99,34 +131,46 @@ fn answer(store: &Arc<Store>, claimed: &Claimed) -> Result<ClaimResult, Refusal>
             (Found::Content(blob.is_some()), blob.map(|blob| (*identity, blob)))
         }
         Question::Digest(digest, size) => {
-            let blobs = store.find_by_digest(space, digest, *size, CANDIDATES_MAX)?;
+            let blobs = store.find_by_digest(Some(space), digest, *size, CANDIDATES_MAX)?;
             let contents = blobs.iter().map(|blob| Ok(store.identity(blob)?.blake3));
             (Found::Digest(contents.collect::<Result<_, StoreError>>()?), None)
+        }
+        Question::Quick(quick, size) => {
+            let may_read = |length| asker.challenges.may_read(asker.user, length, Instant::now());
+            (Found::Quick(store.may_hold(space, (*size, *quick), &may_read)?), None)
         }
         Question::Nothing => (Found::Nothing, None),
     };
     match (decide_claim(found), content) {
-        (Verdict::Link, Some((identity, blob))) => link(store, claimed, identity, &blob),
+        (Verdict::Link, Some((identity, blob))) => {
+            Ok(link(store, claimed, identity, &blob)?.unwrap_or(ClaimResult::Upload))
+        }
         (Verdict::Candidates(blake3), _) => Ok(ClaimResult::Candidates { blake3 }),
-        (Verdict::Link | Verdict::Upload, _) => Ok(ClaimResult::Upload),
+        (Verdict::Maybe, _) => Ok(ClaimResult::Maybe),
+        (Verdict::Absent, _) => Ok(ClaimResult::Absent),
+        (Verdict::Link | Verdict::Upload, _) => wider::pose(asker, claimed),
     }
 }
 
-/// Gives a content that is there the name that was asked for.
+/// Gives a content that is there the name that was asked for; `None` if it was given up meanwhile: a claim brings nothing
+/// back that was deleted.
 fn link(
     store: &Arc<Store>,
     claimed: &Claimed,
     identity: Identity,
     blob: &Blob,
-) -> Result<ClaimResult, Refusal> {
+) -> Result<Option<ClaimResult>, Refusal> {
     let Claimed { place, meta, precondition, .. } = claimed;
     let expect = expectation(store, place.space.id, &place.path, precondition.as_ref())??;
     // The same tree claimed again: what stands there is what was claimed, so there is nothing to commit.
     let published = match standing(store, place, &identity, meta)? {
         Some(published) => published,
-        None => publish(store, claimed, expect, meta, blob)?,
+        None => match publish(store, claimed, expect, meta, blob) {
+            Err(StoreError::Refused(StoreRefusal::NotLive)) => return Ok(None),
+            published => published?,
+        },
     };
-    Ok(ClaimResult::Linked(completion(store, &place.space, &place.path, &published)))
+    Ok(Some(ClaimResult::Linked(completion(store, &place.space, &place.path, &published))))
 }
 
 fn publish(

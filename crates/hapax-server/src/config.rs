@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hapax_proto::batch::Limits;
-use hapax_proto::digest::Algorithm;
+use hapax_proto::claim::Rules;
 use hapax_proto::span::{Length, SIZE_MAX};
 
 /// Everything a server can be told.
@@ -20,9 +20,9 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The origins of foreign pages that may read answers, exactly as browsers spell them: `https://host:port`.
     pub allowed_origins: Vec<String>,
-    /// By which digests contents are found, besides BLAKE3: those of [`LOOKUPS`](hapax_proto::claim::LOOKUPS) that are worth
-    /// reading every content once. None of them turns it off.
-    pub lookups: Vec<Algorithm>,
+    /// How claims are answered: whose contents they reach, and by which digests contents are found, besides BLAKE3: those
+    /// of [`LOOKUPS`](hapax_proto::claim::LOOKUPS) that are worth reading every content once.
+    pub claims: Rules,
     /// How long anything may take.
     pub deadlines: Deadlines,
     /// How much of anything there may be.
@@ -36,7 +36,7 @@ impl Default for Config {
             base_path: String::new(),
             tls: None,
             allowed_origins: Vec::new(),
-            lookups: vec![Algorithm::Sha256, Algorithm::Md5],
+            claims: Rules::default(),
             deadlines: Deadlines::default(),
             caps: Caps::default(),
         }

@@ -3,6 +3,7 @@
 
 use hapax_proto::access::Object;
 use hapax_proto::batch::Limits as Batch;
+use hapax_proto::claim::{Rules, Scope};
 use hapax_proto::dialect::native::{BatchLimits, Limits, Service};
 use hapax_proto::digest::Algorithm;
 use hapax_proto::problem::Kind;
@@ -34,8 +35,15 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
 
 /// Returns what not every server does, or does at every time.
 fn features(app: &App) -> Vec<String> {
-    let candidates = (!app.config.lookups.is_empty()).then_some("candidates");
-    ["batch", "claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
+    let Rules { scope, lookups, .. } = &app.config.claims;
+    let claims = [
+        ("claims", *scope != Scope::Off),
+        ("candidates", *scope != Scope::Off && !lookups.is_empty()),
+        ("quick", *scope != Scope::Off),
+        ("challenge", *scope >= Scope::Group),
+    ];
+    let claims = claims.into_iter().filter_map(|(name, is_on)| is_on.then_some(name));
+    ["batch", "tree"].into_iter().chain(claims).map(str::to_owned).collect()
 }
 
 /// Returns what the service refuses beyond, as clients are told.

@@ -16,6 +16,10 @@ pub mod config;
 pub mod metrics;
 /// How many of a kind may be under way at once.
 pub mod limits;
+/// What attempts cost.
+pub mod throttle;
+/// Challenges that are open.
+pub mod challenges;
 /// What was computed lately, of bounded number.
 pub mod recent;
 /// Whether a peer is still there.

@@ -66,6 +66,18 @@ pub fn upload_read(bytes: u64) {
     counter!("hapax_upload_bytes_hashed_total").increment(bytes);
 }
 
+/// Counts a challenge that was posed.
+pub fn challenge_posed() {
+    counter!("hapax_claims_challenged_total").increment(1);
+}
+
+/// Counts an answered challenge: whether what came proved anything, and how many bytes were read to tell.
+pub fn challenge_answered(is_right: bool, bytes: u64) {
+    let outcome = if is_right { "right" } else { "wrong" };
+    counter!("hapax_claims_proofs_total", "outcome" => outcome).increment(1);
+    counter!("hapax_claims_bytes_read_total").increment(bytes);
+}
+
 /// Counts a refused password or token.
 pub fn credentials_refused() {
     counter!("hapax_credentials_refused_total").increment(1);

@@ -69,6 +69,8 @@ routes! {
     DigestSpan { upload: UploadId } = GET "/api/v1/uploads/{upload}/digest" by ReadUpload;
     /// Claims content without sending it.
     Claim = POST "/api/v1/claims" by Claim;
+    /// Proves to have what was claimed.
+    ProveClaims = POST "/api/v1/claims/proofs" by Claim;
     /// Stores many small files.
     StoreBatch = POST "/api/v1/batch" by WriteEntry;
     /// The hash tree of a file.
@@ -97,7 +99,7 @@ routes! {
     ListUsers = GET "/api/v1/admin/users" by ManageUsers;
     /// Makes an account.
     CreateUser = POST "/api/v1/admin/users" by ManageUsers;
-    /// Changes the password or quota of an account.
+    /// Changes the password, quota or group of an account.
     ChangeUser { user: UserName } = PATCH "/api/v1/admin/users/{user}" by ManageUsers;
     /// Removes an account.
     RemoveUser { user: UserName } = DELETE "/api/v1/admin/users/{user}" by ManageUsers;

@@ -248,7 +248,7 @@ async fn identify(app: Arc<App>) {
 /// Hashes contents by the algorithms they are to be found by: at the start those that an earlier run left, then each as it
 /// is made, and now and then whatever came back or could not be read. It never stands on the path of an answer.
 async fn compute_lookups(app: Arc<App>) {
-    let algorithms = app.config.lookups.clone();
+    let algorithms = app.config.claims.lookups.clone();
     while !algorithms.is_empty() {
         app.store.look_at_all_again();
         let next = Instant::now() + LOOKUP_INTERVAL;

@@ -101,6 +101,7 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::CompleteUpload { upload } => uploads::complete(call, upload).await,
         Route::DigestSpan { upload } => uploads::digest_span(call, upload).await,
         Route::Claim => claims::claim(call).await,
+        Route::ProveClaims => claims::prove(call).await,
         Route::StoreBatch => batch::store(call).await,
         Route::ReadTree { path } => hash_tree::read(call, path).await,
         Route::ReadEntry { path } => entries::read(call, path).await,

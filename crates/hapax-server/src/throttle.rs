@@ -1,5 +1,5 @@
-//! What failed attempts cost: each key stands a burst of them and then one per interval (the generic cell rate
-//! algorithm). Time comes in as an argument.
+//! What attempts cost: each key stands a burst of them and then one per interval (the generic cell rate algorithm). An
+//! attempt may cost as much as several. Time comes in as an argument.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ const KEYS_MAX: usize = 16_384;
 
 /// A limit on attempts, for each key by itself.
 #[derive(Debug)]
-pub(super) struct Throttle<K: Eq + Hash + Clone> {
+pub struct Throttle<K: Eq + Hash + Clone> {
     interval: Duration,
     burst: Duration,
     /// When each key will have recovered from all its attempts.
@@ -21,14 +21,17 @@ pub(super) struct Throttle<K: Eq + Hash + Clone> {
 
 impl<K: Eq + Hash + Clone> Throttle<K> {
     /// Makes a throttle that stands `attempts` at once and one more per `interval`.
-    pub(super) fn new(attempts: u32, interval: Duration) -> Self {
+    pub fn new(attempts: u32, interval: Duration) -> Self {
         Self { interval, burst: interval * attempts, recovered: Mutex::default() }
     }
 
-    /// Counts an attempt, or returns how long to wait for the next.
-    pub(super) fn admit(&self, key: &K, now: Instant) -> Result<(), Duration> {
+    /// Counts an attempt that costs as much as `cost`, or returns how long to wait until it may be made.
+    ///
+    /// # Errors
+    /// How long to wait. What costs more than the burst is never admitted.
+    pub fn admit(&self, key: &K, cost: u32, now: Instant) -> Result<(), Duration> {
         let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
-        let then = recovered.get(key).copied().unwrap_or(now).max(now) + self.interval;
+        let then = recovered.get(key).copied().unwrap_or(now).max(now) + self.interval * cost;
         let wait = (then - now).saturating_sub(self.burst);
         if !wait.is_zero() {
             return Err(wait);
@@ -43,11 +46,19 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
         Ok(())
     }
 
+    /// Counts an attempt that was made already, even if it was one too many.
+    pub fn charge(&self, key: &K, cost: u32, now: Instant) {
+        if self.admit(key, cost, now).is_err() {
+            let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
+            recovered.insert(key.clone(), now + self.burst);
+        }
+    }
+
     /// Takes back an attempt that turned out well.
-    pub(super) fn forgive(&self, key: &K) {
+    pub fn forgive(&self, key: &K, cost: u32) {
         let mut recovered = self.recovered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(then) = recovered.get_mut(key)
-            && let Some(earlier) = then.checked_sub(self.interval)
+            && let Some(earlier) = then.checked_sub(self.interval * cost)
         {
             *then = earlier;
         }
@@ -55,7 +66,7 @@ impl<K: Eq + Hash + Clone> Throttle<K> {
 }
 
 /// Returns the network an address belongs to: its /24, or its /64, which is what one customer gets.
-pub(super) fn network(peer: IpAddr) -> IpAddr {
+pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();
@@ -79,17 +90,32 @@ mod tests {
         let throttle = Throttle::new(3, SECOND);
         let begun = Instant::now();
         for _ in 0..3 {
-            assert_eq!(throttle.admit(&"a", begun), Ok(()));
+            assert_eq!(throttle.admit(&"a", 1, begun), Ok(()));
         }
-        assert_eq!(throttle.admit(&"a", begun), Err(SECOND));
-        assert_eq!(throttle.admit(&"b", begun), Ok(()));
-        assert_eq!(throttle.admit(&"a", begun + SECOND / 4), Err(SECOND * 3 / 4));
-        assert_eq!(throttle.admit(&"a", begun + SECOND), Ok(()));
-        assert_eq!(throttle.admit(&"a", begun + SECOND), Err(SECOND));
+        assert_eq!(throttle.admit(&"a", 1, begun), Err(SECOND));
+        assert_eq!(throttle.admit(&"b", 1, begun), Ok(()));
+        assert_eq!(throttle.admit(&"a", 1, begun + SECOND / 4), Err(SECOND * 3 / 4));
+        assert_eq!(throttle.admit(&"a", 1, begun + SECOND), Ok(()));
+        assert_eq!(throttle.admit(&"a", 1, begun + SECOND), Err(SECOND));
         for _ in 0..3 {
-            assert_eq!(throttle.admit(&"a", begun + SECOND * 100), Ok(()));
+            assert_eq!(throttle.admit(&"a", 1, begun + SECOND * 100), Ok(()));
         }
-        assert!(throttle.admit(&"a", begun + SECOND * 100).is_err());
+        assert!(throttle.admit(&"a", 1, begun + SECOND * 100).is_err());
+    }
+
+    #[test]
+    fn one_attempt_may_cost_as_much_as_several() {
+        let throttle = Throttle::new(3, SECOND);
+        let begun = Instant::now();
+        assert_eq!(throttle.admit(&"a", 4, begun), Err(SECOND));
+        assert_eq!(throttle.admit(&"a", 2, begun), Ok(()));
+        assert_eq!(throttle.admit(&"a", 3, begun), Err(SECOND * 2));
+        throttle.forgive(&"a", 2);
+        assert_eq!(throttle.admit(&"a", 3, begun), Ok(()));
+        // What was done already is counted, and costs no more than the burst.
+        throttle.charge(&"a", 100, begun);
+        assert_eq!(throttle.admit(&"a", 1, begun), Err(SECOND));
+        assert_eq!(throttle.admit(&"a", 1, begun + SECOND), Ok(()));
     }
 
     #[test]
@@ -97,8 +123,8 @@ mod tests {
         let throttle = Throttle::new(1, SECOND);
         let now = Instant::now();
         for _ in 0..10 {
-            assert_eq!(throttle.admit(&"a", now), Ok(()));
-            throttle.forgive(&"a");
+            assert_eq!(throttle.admit(&"a", 1, now), Ok(()));
+            throttle.forgive(&"a", 1);
         }
     }
 
@@ -107,7 +133,7 @@ mod tests {
         let throttle = Throttle::new(1, SECOND);
         let now = Instant::now();
         for key in 0..2 * KEYS_MAX {
-            assert_eq!(throttle.admit(&key, now), Ok(()));
+            assert_eq!(throttle.admit(&key, 1, now), Ok(()));
         }
         assert!(throttle.recovered.lock().unwrap().len() <= KEYS_MAX);
     }

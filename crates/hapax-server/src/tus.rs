@@ -128,7 +128,7 @@ fn opened(store: &Store, new: CreateUpload) -> Result<Upload, StoreError> {
 fn claimed(app: &App, new: &CreateUpload) -> Question {
     let Some(size) = new.size else { return Question::Nothing };
     let mut proving = new.declared.iter().filter(|digest| digest.algorithm().is_collision_resistant());
-    decide_question(proving.next(), size, &app.config.lookups)
+    decide_question(proving.next(), None, size, &app.config.claims)
 }
 
 /// Finishes an upload at once if its space holds the content already: an instant upload. Else it says nothing, and
@@ -145,8 +145,10 @@ async fn link(call: &Call<'_>, upload: &Upload, claimed: Question) -> Result<Opt
             Question::Content(identity) => {
                 store.catalog().blob_in_space(named.space, &store.fingerprint(&identity))?
             }
-            Question::Digest(digest, size) => store.find_by_digest(named.space, &digest, size, 1)?.pop(),
-            Question::Nothing => None,
+            Question::Digest(digest, size) => {
+                store.find_by_digest(Some(named.space), &digest, size, 1)?.pop()
+            }
+            Question::Quick(..) | Question::Nothing => None,
         };
         let Some(blob) = found else { return Ok(false) };
         let known = store.known_digests(&blob)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
-use hapax_proto::claim::LOOKUPS;
+use hapax_proto::claim::{LOOKUPS, Scope};
 use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::tree::{PART, SEGMENT};
 
@@ -152,6 +152,18 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ALGS", default_value = "sha-256,md5", value_parser = lookups)]
     #[arg(env = "HAPAX_LOOKUPS", hide_env = true)]
     pub(crate) lookups: Lookups,
+    /// Whose contents need not be sent again: off, user (one's own), group (also those of one's group) or server (also those
+    /// that several other accounts have); beyond one's own only for who proves to have every byte
+    #[arg(long, value_name = "SCOPE", default_value = "user", env = "HAPAX_CLAIMS", hide_env = true)]
+    pub(crate) claims: Scope,
+    /// The smallest file that is looked for beyond one's own
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = number_of_bytes)]
+    #[arg(env = "HAPAX_CLAIMS_MIN", hide_env = true)]
+    pub(crate) claims_min: u64,
+    /// How many other accounts must have a content in the scope server, at the most: for each content it is another secret
+    /// number from 2 to this one
+    #[arg(long, value_name = "COUNT", default_value = "8", env = "HAPAX_CLAIMS_HOLDERS", hide_env = true)]
+    pub(crate) claims_holders: u32,
     /// Connections at once
     #[arg(
         long,
@@ -391,6 +403,13 @@ pub(crate) enum User {
         /// Bytes, or a number with KiB, MiB, GiB or TiB; none for no limit
         limit: String,
     },
+    /// Put an account into a group, within which content that one account has need not be sent by another
+    Group {
+        /// Its name
+        name: String,
+        /// The group's name, spelled like an account's; none for no group
+        group: String,
+    },
     /// Remove an account with all that is its own
     Rm {
         /// Its name
@@ -503,6 +522,10 @@ fn digest(text: &str) -> Result<Digest, String> {
         return Err(format!("{key} is none of {}", keys.join(", ")));
     };
     Digest::parse_hex(*algorithm, &value.to_ascii_lowercase()).map_err(|error| error.to_string())
+}
+
+fn number_of_bytes(text: &str) -> Result<u64, String> {
+    words::parse_bytes(text).ok_or_else(|| format!("{text} is no number of bytes: write 1MiB"))
 }
 
 fn request_size(text: &str) -> Result<u64, String> {

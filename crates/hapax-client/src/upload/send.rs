@@ -218,8 +218,9 @@ impl Filling {
         if !is_still(&self.journal, &self.source, self.facts).await? {
             return Ok(Ended::Changed);
         }
-        let claimed =
-            claim(&self.line.client, &self.target, (&self.facts, blake3), &self.line.progress).await?;
+        let line = &self.line;
+        let ours = (&self.facts, blake3);
+        let claimed = claim(&line.client, &self.target, &self.source, ours, &line.progress).await?;
         Ok(claimed.map_or(Ended::Hashed, Ended::Instant))
     }
 

@@ -61,7 +61,7 @@ async fn bring(
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<(How, Completed)>, TransferError> {
     if facts.size() >= CLAIM_MIN
-        && let Some(stored) = claim(client, &put.target, (&facts, blake3), progress).await?
+        && let Some(stored) = claim(client, &put.target, source, (&facts, blake3), progress).await?
     {
         return Ok(Some((How::Instant, stored)));
     }

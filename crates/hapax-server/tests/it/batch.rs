@@ -179,7 +179,7 @@ fn a_thousand(length: usize, salt: &str) -> Vec<(String, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_small_files_share_commits_and_objects() {
     // The job that hashes contents for others' digests commits, too.
-    let server = Running::start_with(|config| config.lookups.clear()).await;
+    let server = Running::start_with(|config| config.claims.lookups.clear()).await;
     let alice = server.alice();
     // Sealed into the catalog: one transaction. In objects: one for each group of GROUP_BYTES.
     for (length, salt, commits_max, objects_max) in [(1_024, "inline", 3, 0), (5_000, "objects", 8, 4)] {

@@ -53,7 +53,7 @@ fn candidates(contents: &[&[u8]]) -> ClaimResult {
 }
 
 async fn start() -> Running {
-    Running::start_with(|config| config.lookups = ALL.to_vec()).await
+    Running::start_with(|config| config.claims.lookups = ALL.to_vec()).await
 }
 
 async fn put(client: &Client, path: &str, bytes: &[u8]) {
@@ -182,7 +182,7 @@ async fn what_is_not_the_callers_is_answered_like_what_nobody_has() {
 async fn what_is_off_is_not_looked_up_and_not_offered() {
     let features =
         async |server: &Running| server.nobody().get("/api/v1").await.expect(200).read::<Service>().features;
-    let server = Running::start_with(|config| config.lookups.clear()).await;
+    let server = Running::start_with(|config| config.claims.lookups.clear()).await;
     let (alice, bytes) = (server.alice(), noise(100_000));
     put(&alice, "/a", &bytes).await;
     hash_all(&server);

@@ -73,6 +73,7 @@ async fn each_claim_is_refused_by_itself() {
             ClaimResult::Candidates { .. } => "candidates",
             ClaimResult::Upload => "upload",
             ClaimResult::Refused { problem, .. } => problem,
+            other => panic!("{other:?}"),
         })
         .collect();
     let refused = ["bad-path", "not-found", "precondition-failed", "bad-field", "bad-field"];

@@ -104,7 +104,7 @@ async fn many_at_once_are_answered_with_the_digest_or_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_put_declared_was_verified_and_is_kept() {
     // Nothing else is to be kept beside it.
-    let server = Running::start_with(|config| config.lookups.clear()).await;
+    let server = Running::start_with(|config| config.claims.lookups.clear()).await;
     let alice = server.alice();
     let declared =
         format!("{}, {}", digest_field(Algorithm::Sha512, b"abc"), digest_field(Algorithm::Crc32c, b"abc"));

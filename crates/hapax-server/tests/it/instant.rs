@@ -172,7 +172,7 @@ async fn a_sha256_names_content_as_well() {
         client.get("/files/c").await.refused(404, "not-found");
     }
     server.end().await;
-    let server = Running::start_with(|config| config.lookups.clear()).await;
+    let server = Running::start_with(|config| config.claims.lookups.clear()).await;
     let alice = server.alice();
     alice.send("PUT", "/files/a", &[("Repr-Digest", &sha256)], &bytes).await.expect(201);
     let created = create(&alice, bytes.len(), &named("/b", &bytes)).await;

@@ -106,6 +106,13 @@ async fn user(context: &Context, client: &Client, command: &User) -> Result<(), 
             let limit = quota.map_or_else(|| "as much as there is room".to_owned(), words::bytes);
             say(format!("{name} may store {limit}"), &user);
         }
+        User::Group { name, group } => {
+            let target = account(name)?;
+            let group = (group != "none").then_some(group);
+            let user = ask(client, Method::PATCH, &target, Some(&json!({ "group": group }))).await?;
+            let said = group.map_or_else(|| "no group".to_owned(), |group| format!("the group {group}"));
+            say(format!("{name} belongs to {said}"), &user);
+        }
         User::Rm { name } => {
             let request = Ask::new(Method::DELETE, format!("{API}{}", account(name)?));
             client.api().wire().ask(request).await?.success().await?;
@@ -136,7 +143,8 @@ fn user_line(user: &UserInfo) -> String {
     let role = if user.admin { "admin" } else { "user" };
     let quota =
         user.quota.map_or_else(|| "no limit".to_owned(), |quota| format!("of {}", words::bytes(quota)));
-    format!("{:<20}  {role:<5}  {:>9} {quota}", user.name, words::bytes(user.used))
+    let group = user.group.as_deref().unwrap_or("-");
+    format!("{:<20}  {role:<5}  {group:<12}  {:>9} {quota}", user.name, words::bytes(user.used))
 }
 
 async fn token(context: &Context, client: &Client, command: &Token) -> Result<(), Failure> {
@@ -231,13 +239,19 @@ mod tests {
     #[test]
     fn an_account_is_one_line() {
         #[track_caller]
-        fn check(quota: Option<u64>, line: &str) {
-            let created = "2026-11-21T22:00:00Z".to_owned();
-            let user =
-                UserInfo { name: "ann".to_owned(), admin: false, created, quota, used: 1_536, reserved: 0 };
+        fn check(quota: Option<u64>, group: Option<&str>, line: &str) {
+            let user = UserInfo {
+                name: "ann".to_owned(),
+                admin: false,
+                group: group.map(str::to_owned),
+                created: "2026-11-21T22:00:00Z".to_owned(),
+                quota,
+                used: 1_536,
+                reserved: 0,
+            };
             assert_eq!(user_line(&user), line);
         }
-        check(None, "ann                   user     1.5 KiB no limit");
-        check(Some(5 << 30), "ann                   user     1.5 KiB of 5 GiB");
+        check(None, None, "ann                   user   -               1.5 KiB no limit");
+        check(Some(5 << 30), Some("lab"), "ann                   user   lab             1.5 KiB of 5 GiB");
     }
 }

@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use hapax_proto::claim::Rules;
+use hapax_proto::span::Length;
 use hapax_server::app::App;
 use hapax_server::config::{Caps, Config, Deadlines, TlsFiles};
 use hapax_server::offline::{DataFolder, FIRST_ADMIN, OfflineError, Retention};
@@ -74,8 +76,13 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
     };
     let deadlines = Deadlines { drain: DRAIN, ..Deadlines::default() };
     let allowed_origins = serve.allowed_origin.clone();
-    let lookups = serve.lookups.0.clone();
-    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, lookups, deadlines, caps })
+    let claims = Rules {
+        scope: serve.claims,
+        lookups: serve.lookups.0.clone(),
+        wide_min: Length::new(serve.claims_min),
+        holders_max: serve.claims_holders,
+    };
+    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, claims, deadlines, caps })
 }
 
 /// Opens the store, and makes the first account if there is none; returns its password if it was drawn.
