@@ -76,7 +76,7 @@ impl App {
             batches: Gate::new(config.caps.batches_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
             prefixes: Recent::new(PREFIXES_MAX),
-            challenges: Arc::default(),
+            challenges: Arc::new(Challenges::new(config.deadlines.challenge)),
             housework: Mutex::default(),
             life: Life::begin(),
             config,

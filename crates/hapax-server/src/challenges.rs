@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
-use hapax_proto::claim::{CHALLENGE_LIFETIME, Seed};
+use hapax_proto::claim::Seed;
 use hapax_proto::dialect::native::Precondition;
 use hapax_proto::digest::Digest;
 use hapax_proto::name::EntryPath;
@@ -86,19 +86,25 @@ pub struct Challenges {
     open: Mutex<Open>,
     lookups: Throttle<UserId>,
     reading: Throttle<UserId>,
+    lifetime: Duration,
 }
 
-impl Default for Challenges {
-    fn default() -> Self {
+impl Challenges {
+    /// Begins with none; each may be answered for so long.
+    pub fn new(lifetime: Duration) -> Self {
         Self {
+            lifetime,
             open: Mutex::default(),
             lookups: Throttle::new(LOOKUPS, LOOKUP_INTERVAL),
             reading: Throttle::new(READ_MIB, READ_INTERVAL),
         }
     }
-}
 
-impl Challenges {
+    /// Returns for how long a challenge may be answered.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
     /// Tells whether an account may have a content looked up beyond its own, which counts.
     pub fn may_look_up(&self, user: UserId, now: Instant) -> bool {
         self.lookups.admit(&user, 1, now).is_ok()
@@ -121,8 +127,7 @@ impl Challenges {
         }
     }
 
-    /// Poses a challenge, which ends after [`CHALLENGE_LIFETIME`], under the name of `random`; `None` if the account, or all
-    /// together, have too many.
+    /// Poses a challenge under the name of `random`; `None` if the account, or all together, have too many.
     pub fn pose(&self, to: UserId, random: Token, challenge: Challenge, now: Instant) -> Option<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.forget_ended(now);
@@ -134,7 +139,7 @@ impl Challenges {
         open.weight += weight;
         open.weights.insert(to, theirs + weight);
         open.by_token.insert(random, (to, challenge));
-        open.posed.push_back(Posed { token: random, to, weight, ends: now + CHALLENGE_LIFETIME });
+        open.posed.push_back(Posed { token: random, to, weight, ends: now + self.lifetime });
         Some(BASE64URL_NOPAD.encode(&random))
     }
 
@@ -169,6 +174,7 @@ fn mib(length: Length) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use hapax_proto::claim::CHALLENGE_LIFETIME;
     use hapax_proto::digest::FileHash;
 
     use super::*;
@@ -190,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_challenge_is_taken_once_and_by_whom_it_was_posed_to() {
-        let (challenges, now) = (Challenges::default(), Instant::now());
+        let (challenges, now) = (Challenges::new(CHALLENGE_LIFETIME), Instant::now());
         let pose = |n| challenges.pose(ANN, [n; 16], challenge("/a"), now).unwrap();
         let token = pose(1);
         assert!(challenges.take(&token, ANN, now).is_some());
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_for_each_account_and_comes_back_with_time() {
-        let (challenges, begun) = (Challenges::default(), Instant::now());
+        let (challenges, begun) = (Challenges::new(CHALLENGE_LIFETIME), Instant::now());
         let long = format!("/{}", "n".repeat(250));
         let mut random = 0_u128;
         let mut pose = |user, now| {
@@ -229,7 +235,7 @@ mod tests {
 
     #[test]
     fn all_accounts_together_are_bounded_too() {
-        let (challenges, now) = (Challenges::default(), Instant::now());
+        let (challenges, now) = (Challenges::new(CHALLENGE_LIFETIME), Instant::now());
         let mut random = 0_u128;
         let mut weight = 0;
         for user in 0..20 {
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn guessing_and_reading_have_an_end() {
-        let (challenges, now) = (Challenges::default(), Instant::now());
+        let (challenges, now) = (Challenges::new(CHALLENGE_LIFETIME), Instant::now());
         let wrong = LOOKUPS / WRONG_PROOF;
         for _ in 0..wrong {
             assert!(challenges.may_look_up(BOB, now));

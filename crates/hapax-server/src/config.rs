@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hapax_proto::batch::Limits;
-use hapax_proto::claim::Rules;
+use hapax_proto::claim::{CHALLENGE_LIFETIME, Rules};
 use hapax_proto::span::{Length, SIZE_MAX};
 
 /// Everything a server can be told.
@@ -60,6 +60,8 @@ pub struct Deadlines {
     pub header: Duration,
     /// From one piece of a body to the next, in either direction.
     pub idle_body: Duration,
+    /// How long a challenge may be answered.
+    pub challenge: Duration,
     /// How long a shutdown waits for running requests.
     pub drain: Duration,
     /// The part of `drain` that is left to requests, after they were cut short, to make durable what they have.
@@ -71,6 +73,7 @@ impl Default for Deadlines {
         Self {
             header: Duration::from_secs(10),
             idle_body: Duration::from_mins(1),
+            challenge: CHALLENGE_LIFETIME,
             drain: Duration::from_secs(10),
             flush: Duration::from_secs(4),
         }

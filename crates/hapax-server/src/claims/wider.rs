@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hapax_proto::access::{Object, Verb};
-use hapax_proto::claim::{
-    CHALLENGE_LIFETIME, CHALLENGED_MAX, Proof, ProofHasher, Question, Scope, Seed, Wide, decide_challenge,
-};
+use hapax_proto::claim::{CHALLENGED_MAX, Proof, ProofHasher, Question, Scope, Seed, Wide, decide_challenge};
 use hapax_proto::dialect::native::{ClaimResult, ClaimResults, Proofs};
 use hapax_proto::digest::{Digest, Identity};
 use hapax_proto::problem::Kind;
@@ -66,7 +64,7 @@ pub(super) fn pose(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refu
     Ok(match asker.challenges.pose(asker.user, token, challenge, now) {
         Some(token) => {
             metrics::challenge_posed();
-            let ends = asker.store.now().wall.after(CHALLENGE_LIFETIME);
+            let ends = asker.store.now().wall.after(asker.challenges.lifetime());
             ClaimResult::Challenge { token, seed, expires: stamp::spell(ends) }
         }
         None => ClaimResult::Upload,
@@ -99,6 +97,8 @@ pub async fn prove(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let proofs: Proofs = call.json().await?;
     check_count(call, proofs.items.len())?;
     let asker = Arc::new(Asker::of(call)?);
+    // Before any challenge is taken: who may not claim burns none.
+    call.allow(&Object::Space { owner: access_id(asker.user) })?;
     let Some(_pass) = call.app.digests.enter(asker.user) else {
         return Err(Kind::TooMany.into());
     };

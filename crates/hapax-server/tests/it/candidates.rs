@@ -28,14 +28,19 @@ const TWINS: [&str; 2] = [
      0f577ee8ce54b67080280d1ec69821bcb6a8839396f965ab6ff72a70",
 ];
 
-fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+pub(crate) fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new([algorithm]);
     hasher.update(bytes);
     hasher.digests().get(algorithm).unwrap()
 }
 
+/// Returns two messages with one MD5.
+pub(crate) fn twins() -> [Vec<u8>; 2] {
+    TWINS.map(|hex| HEXLOWER.decode(hex.as_bytes()).unwrap())
+}
+
 /// A claim by another digest than BLAKE3.
-fn named(path: &str, algorithm: Algorithm, bytes: &[u8]) -> Value {
+pub(crate) fn named(path: &str, algorithm: Algorithm, bytes: &[u8]) -> Value {
     let value = digest(algorithm, bytes).hex();
     json!({"path": path, "size": bytes.len(), "digest": {"alg": algorithm, "value": value}})
 }
@@ -56,7 +61,7 @@ async fn start() -> Running {
     Running::start_with(|config| config.claims.lookups = ALL.to_vec()).await
 }
 
-async fn put(client: &Client, path: &str, bytes: &[u8]) {
+pub(crate) async fn put(client: &Client, path: &str, bytes: &[u8]) {
     client.send("PUT", &format!("/files{path}"), &[], bytes).await.expect(201);
 }
 
@@ -128,7 +133,7 @@ async fn what_a_request_brought_and_verified_is_found_at_once() {
 async fn forged_twins_are_two_contents_and_two_candidates() {
     let server = start().await;
     let alice = server.alice();
-    let [one, other] = TWINS.map(|hex| HEXLOWER.decode(hex.as_bytes()).unwrap());
+    let [one, other] = twins();
     assert_eq!(digest(Algorithm::Md5, &one), digest(Algorithm::Md5, &other));
     assert_ne!(one, other);
     put(&alice, "/one", &one).await;

@@ -53,6 +53,7 @@ mod takeover;
 
 /// Many small appends to one upload.
 mod appends;
+mod attacks;
 
 /// tus 1.0.0.
 mod tus;
