@@ -17,6 +17,9 @@ mod resume;
 /// Folders of small files.
 mod batch;
 
+/// What others have, for who proves to have it too.
+mod possession;
+
 /// The server's start and end.
 mod serving;
 
