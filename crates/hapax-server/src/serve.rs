@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use hapax_proto::problem::Kind;
 use hapax_store::error::StoreError;
-use hapax_store::identify::Go;
+use hapax_store::job::Go;
 use hapax_store::sweep::Keep;
 use http::Request;
 use hyper::body::Incoming;
@@ -233,7 +233,7 @@ async fn sweep(app: Arc<App>) {
 async fn identify(app: Arc<App>) {
     loop {
         let (store, life) = (Arc::clone(&app.store), Arc::clone(&app));
-        let go = move || if life.life.is_running() { Go::On } else { Go::Stop };
+        let go = move |_| if life.life.is_running() { Go::On } else { Go::Stop };
         match spawn_blocking(move || store.identify_pending(&go)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -254,7 +254,7 @@ async fn compute_lookups(app: Arc<App>) {
         let next = Instant::now() + LOOKUP_INTERVAL;
         loop {
             let (store, life, algorithms) = (Arc::clone(&app.store), Arc::clone(&app), algorithms.clone());
-            let go = move || {
+            let go = move |_| {
                 std::thread::sleep(LOOKUP_PAUSE);
                 if life.life.is_running() { Go::On } else { Go::Stop }
             };

@@ -11,6 +11,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use tracing::{info, warn};
 
@@ -19,13 +20,11 @@ use crate::clock::Timestamp;
 use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::id::{DirId, ObjectName};
+use crate::job::UNPACED;
 use crate::store::Store;
 
 /// Rows changed in one slice.
 const SLICE: usize = 256;
-
-/// Bytes read at a time when a kept copy is proven.
-const PROOF_CHUNK: Length = Length::new(1 << 20);
 
 /// How long given-up things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +215,7 @@ impl Store {
         let read = self.read_blob(&copy).and_then(|reader| hash_all(reader, blob.size));
         match read {
             // While the identity is pending, that every byte could be authenticated is all there is to know.
-            Ok(hash) => Ok(self.known_identity(blob)?.is_none_or(|known| hash == *known.blake3.as_bytes())),
+            Ok(hash) => Ok(self.known_identity(blob)?.is_none_or(|known| hash == known.blake3)),
             Err(
                 error @ (StoreError::Corrupt { .. }
                 | StoreError::MissingObject { .. }
@@ -230,15 +229,10 @@ impl Store {
     }
 }
 
-fn hash_all(mut reader: ContentReader, size: Length) -> Result<[u8; 32], StoreError> {
+fn hash_all(mut reader: ContentReader, size: Length) -> Result<FileHash, StoreError> {
     let mut hasher = blake3::Hasher::new();
-    let (mut rest, mut bytes) = (Span::whole(size), Vec::new());
-    while !rest.is_empty() {
-        let chunk = Span::at(rest.start(), rest.length().min(PROOF_CHUNK)).expect("it lies in the file");
-        bytes.clear();
-        reader.read(chunk, &mut bytes)?;
-        hasher.update(&bytes);
-        rest = Span::new(chunk.end(), rest.end()).expect("a chunk is no longer than the rest");
-    }
-    Ok(*hasher.finalize().as_bytes())
+    reader.each_chunk(Span::whole(size), UNPACED, |bytes| {
+        hasher.update(bytes);
+    })?;
+    Ok(FileHash::new(*hasher.finalize().as_bytes()))
 }
