@@ -12,6 +12,7 @@ use crate::body::Stop;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
+use crate::pace::Jobs;
 use crate::recent::Recent;
 
 /// How many digests of stored bytes one account has computed at once.
@@ -52,6 +53,8 @@ pub struct App {
     pub digests: Gate<UserId>,
     /// Digests of the prefixes of unfinished uploads that were computed lately.
     pub prefixes: Recent<PrefixKey, Digest>,
+    /// Background work.
+    pub jobs: Jobs,
     /// Held by the one check or sweep that runs.
     pub housework: Mutex<()>,
     /// Where the server is in its life.
@@ -73,6 +76,7 @@ impl App {
             batches: Gate::new(config.caps.batches_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),
             prefixes: Recent::new(PREFIXES_MAX),
+            jobs: Jobs::new(&config.jobs),
             housework: Mutex::default(),
             life: Life::begin(),
             config,

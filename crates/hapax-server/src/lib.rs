@@ -16,6 +16,8 @@ pub mod config;
 pub mod metrics;
 /// How many of a kind may be under way at once.
 pub mod limits;
+/// How fast background work goes, and what it did.
+pub mod pace;
 /// What was computed lately, of bounded number.
 pub mod recent;
 /// Whether a peer is still there.
@@ -36,6 +38,8 @@ pub mod refuse;
 pub mod auth;
 /// What all requests share.
 pub mod app;
+/// Background jobs.
+pub mod job;
 /// One request on its way through a handler.
 pub mod call;
 /// What the service is, and how it is.

@@ -86,3 +86,6 @@ mod batch;
 
 /// Accounts, tokens, housekeeping.
 mod accounts;
+
+/// Background work.
+mod jobs;

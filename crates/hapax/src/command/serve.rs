@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use hapax_server::app::App;
-use hapax_server::config::{Caps, Config, Deadlines, TlsFiles};
+use hapax_server::config::{Caps, Config, Deadlines, JobLimits, TlsFiles};
 use hapax_server::offline::{DataFolder, FIRST_ADMIN, OfflineError, Retention};
 use hapax_server::serve::{ServeError, Server};
 use serde_json::json;
@@ -75,7 +75,8 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
     let deadlines = Deadlines { drain: DRAIN, ..Deadlines::default() };
     let allowed_origins = serve.allowed_origin.clone();
     let lookups = serve.lookups.0.clone();
-    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, lookups, deadlines, caps })
+    let jobs = JobLimits { rate: serve.job_rate.0 };
+    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, lookups, jobs, deadlines, caps })
 }
 
 /// Opens the store, and makes the first account if there is none; returns its password if it was drawn.
