@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::auth::{access_id, hash_password};
 use crate::call::{Call, bad_field};
+use crate::pace::{Job, Numbers};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
@@ -309,6 +310,31 @@ pub struct StoreStats {
     /// Contents still to be hashed for a digest that they should be found by.
     #[serde(default)]
     pub unhashed: u64,
+    /// Background jobs, and what they did since the server started.
+    #[serde(default)]
+    pub jobs: Vec<JobStats>,
+}
+
+/// What a background job did since the server started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStats {
+    /// What it is called.
+    pub name: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// How often it ran to its end.
+    pub runs: u64,
+    /// How often it failed; the log says why.
+    pub failures: u64,
+    /// How many bytes it read.
+    pub bytes: u64,
+}
+
+impl From<&Job> for JobStats {
+    fn from(job: &Job) -> Self {
+        let Numbers { running, runs, failures, bytes } = job.numbers();
+        Self { name: job.name.to_owned(), running, runs, failures, bytes }
+    }
 }
 
 /// `GET /api/v1/admin/stats`.
@@ -328,6 +354,7 @@ pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
         stored: stats.stored,
         uploads: stats.uploads,
         unhashed,
+        jobs: call.app.jobs.all().map(JobStats::from).collect(),
     };
     Ok(respond::json(StatusCode::OK, &stats))
 }

@@ -13,6 +13,7 @@ use crate::challenges::Challenges;
 use crate::config::Config;
 use crate::limits::Gate;
 use crate::metrics::Metrics;
+use crate::pace::Jobs;
 use crate::recent::Recent;
 
 /// How many digests of stored bytes one account has computed at once.
@@ -55,6 +56,8 @@ pub struct App {
     pub prefixes: Recent<PrefixKey, Digest>,
     /// Challenges that are open, and what asking beyond one's own costs.
     pub challenges: Arc<Challenges>,
+    /// Background work.
+    pub jobs: Jobs,
     /// Held by the one check or sweep that runs.
     pub housework: Mutex<()>,
     /// Where the server is in its life.
@@ -77,6 +80,7 @@ impl App {
             digests: Gate::new(DIGESTS_AT_ONCE),
             prefixes: Recent::new(PREFIXES_MAX),
             challenges: Arc::new(Challenges::new(config.deadlines.challenge)),
+            jobs: Jobs::new(&config.jobs),
             housework: Mutex::default(),
             life: Life::begin(),
             config,

@@ -2,6 +2,7 @@
 //! reads no file, no environment and no argument: that is the program's work.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Config {
     /// How claims are answered: whose contents they reach, and by which digests contents are found, besides BLAKE3: those
     /// of [`LOOKUPS`](hapax_proto::claim::LOOKUPS) that are worth reading every content once.
     pub claims: Rules,
+    /// How fast background work goes.
+    pub jobs: JobLimits,
     /// How long anything may take.
     pub deadlines: Deadlines,
     /// How much of anything there may be.
@@ -37,9 +40,24 @@ impl Default for Config {
             tls: None,
             allowed_origins: Vec::new(),
             claims: Rules::default(),
+            jobs: JobLimits::default(),
             deadlines: Deadlines::default(),
             caps: Caps::default(),
         }
+    }
+}
+
+/// How fast background work goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// How many bytes a second all jobs together read; no limit if absent.
+    pub rate: Option<NonZero<u64>>,
+}
+
+impl Default for JobLimits {
+    fn default() -> Self {
+        // Of what hashing and authenticating take, about a fifth of one core.
+        Self { rate: NonZero::new(64 << 20) }
     }
 }
 

@@ -20,6 +20,8 @@ pub mod limits;
 pub mod throttle;
 /// Challenges that are open.
 pub mod challenges;
+/// How fast background work goes, and what it did.
+pub mod pace;
 /// What was computed lately, of bounded number.
 pub mod recent;
 /// Whether a peer is still there.
@@ -40,6 +42,8 @@ pub mod refuse;
 pub mod auth;
 /// What all requests share.
 pub mod app;
+/// Background jobs.
+pub mod job;
 /// One request on its way through a handler.
 pub mod call;
 /// What the service is, and how it is.

@@ -7,7 +7,6 @@
 //! Each request runs in a task of its own: when a client vanishes, the HTTP library forgets the request at once,
 //! but what arrived of it is still to be made durable.
 
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -17,8 +16,6 @@ use std::time::Duration;
 
 use hapax_proto::problem::Kind;
 use hapax_store::error::StoreError;
-use hapax_store::identify::Go;
-use hapax_store::sweep::Keep;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -29,12 +26,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{App, Phase};
 use crate::config::TlsFiles;
+use crate::job;
 use crate::line::{Line, Peer};
 use crate::metrics::OpenConnection;
 use crate::respond::{self, Response};
@@ -56,16 +54,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long accepting pauses after it failed: most causes (no file descriptor left) pass with time only.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// When the store is swept first, and how often then.
-const SWEEP_DELAY: Duration = Duration::from_secs(5);
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
-
-/// How fast contents are hashed for the digests they are found by: a pause before each content and every 256 KiB, so at most
-/// 64 MiB/s and 250 contents a second, about a fifth of one core.
-const LOOKUP_PAUSE: Duration = Duration::from_millis(4);
-/// How often all contents are looked at for such digests, besides the new ones.
-const LOOKUP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Why a server did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +114,7 @@ impl Server {
 
     /// Answers requests until `shutdown` resolves, and then ends in order: it takes no more, lets requests end by
     /// themselves, cuts bodies still arriving so that what they brought becomes durable, and returns when all
-    /// ended or their time is up. Sweeps the store meanwhile.
+    /// ended or their time is up. Runs the background jobs meanwhile.
     ///
     /// # Errors
     /// The store failed for good: the process must end and not start again by itself without a look at the log.
@@ -138,9 +126,7 @@ impl Server {
             failure.wait_for(Option::is_some).await.ok().and_then(|cause| cause.clone())
         };
         let (busy, idle) = mpsc::channel::<()>(1);
-        let sweeper = tokio::spawn(sweep(Arc::clone(&app)));
-        let identifier = tokio::spawn(identify(Arc::clone(&app)));
-        let hasher = tokio::spawn(compute_lookups(Arc::clone(&app)));
+        let jobs = job::start(&app);
         let told = async {
             tokio::select! {
                 () = shutdown => None,
@@ -148,9 +134,7 @@ impl Server {
             }
         };
         let (connections, cause) = self.accept_until(told, busy).await;
-        sweeper.abort();
-        identifier.abort();
-        hasher.abort();
+        drop(jobs);
         drain(&app, connections, idle).await;
         cause.map_or(Ok(()), |cause| Err(ServeError::Store(cause)))
     }
@@ -209,64 +193,6 @@ async fn drain(app: &App, mut connections: JoinSet<()>, mut idle: mpsc::Receiver
     if timeout_at(deadline, &mut ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests were still running at the end");
         connections.shutdown().await;
-    }
-}
-
-/// Sweeps the store now and then, beside everything else: soon after the start for what a crash left, then
-/// regularly for what ran out.
-async fn sweep(app: Arc<App>) {
-    sleep(SWEEP_DELAY).await;
-    loop {
-        let turn = app.housework.lock().await;
-        let store = Arc::clone(&app.store);
-        match spawn_blocking(move || store.sweep(Keep::Grace)).await {
-            Ok(Ok(swept)) => tracing::debug!(?swept, "swept"),
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "the sweep stopped"),
-            Err(error) => tracing::error!(%error, "the sweep failed"),
-        }
-        drop(turn);
-        sleep(SWEEP_INTERVAL).await;
-    }
-}
-
-/// Finds out what composed files are: at the start those that an earlier run left, then each as it is made.
-async fn identify(app: Arc<App>) {
-    loop {
-        let (store, life) = (Arc::clone(&app.store), Arc::clone(&app));
-        let go = move || if life.life.is_running() { Go::On } else { Go::Stop };
-        match spawn_blocking(move || store.identify_pending(&go)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn Error, "composed files stay unidentified");
-            }
-            Err(error) => tracing::error!(%error, "identifying composed files failed"),
-        }
-        app.store.composed().await;
-    }
-}
-
-/// Hashes contents by the algorithms they are to be found by: at the start those that an earlier run left, then each as it
-/// is made, and now and then whatever came back or could not be read. It never stands on the path of an answer.
-async fn compute_lookups(app: Arc<App>) {
-    let algorithms = app.config.claims.lookups.clone();
-    while !algorithms.is_empty() {
-        app.store.look_at_all_again();
-        let next = Instant::now() + LOOKUP_INTERVAL;
-        loop {
-            let (store, life, algorithms) = (Arc::clone(&app.store), Arc::clone(&app), algorithms.clone());
-            let go = move || {
-                std::thread::sleep(LOOKUP_PAUSE);
-                if life.life.is_running() { Go::On } else { Go::Stop }
-            };
-            match spawn_blocking(move || store.compute_lookups(&algorithms, &go)).await {
-                Ok(Ok(read)) => tracing::debug!(read, "hashed contents for lookups"),
-                Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "contents stay unhashed"),
-                Err(error) => tracing::error!(%error, "hashing contents failed"),
-            }
-            if timeout_at(next, app.store.unhashed()).await.is_err() {
-                break;
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::catalog::{Blob, ContentId, Extent};
 use crate::committer::Stores;
 use crate::error::StoreError;
 use crate::id::ObjectName;
+use crate::job::{Go, Pace};
 use crate::key::Fingerprint;
 use crate::seal::{Purpose, Row};
 use crate::sealed::SealedReader;
@@ -20,6 +21,9 @@ use crate::store::Store;
 
 /// Extents looked up at a time.
 const WINDOW: usize = 64;
+
+/// How many bytes are read at a time where a long span is read.
+pub(crate) const CHUNK: Length = Length::new(256 << 10);
 
 /// Reads the bytes of one content.
 pub struct ContentReader {
@@ -109,6 +113,32 @@ impl ContentReader {
             out.truncate(before);
         }
         read
+    }
+
+    /// Reads a span and hands its bytes to `take`, a chunk at a time. Blocks for as long as that takes; `go` is asked
+    /// before each chunk. Tells whether it was let finish.
+    ///
+    /// # Errors
+    /// As [`ContentReader::read`]: then no byte may be used, for those that came first are not the content.
+    pub fn each_chunk(
+        &mut self,
+        span: Span,
+        go: Pace<'_>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Go, StoreError> {
+        let (mut rest, mut bytes) = (span, Vec::new());
+        while !rest.is_empty() {
+            let chunk =
+                Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
+            if go(chunk.length()) == Go::Stop {
+                return Ok(Go::Stop);
+            }
+            bytes.clear();
+            self.read(chunk, &mut bytes)?;
+            take(&bytes);
+            rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
+        }
+        Ok(Go::On)
     }
 
     fn read_all(&mut self, span: Span, out: &mut Vec<u8>) -> Result<(), StoreError> {

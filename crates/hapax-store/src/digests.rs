@@ -1,20 +1,16 @@
 //! Digests of contents in the algorithms of others: computed by reading the bytes, and kept beside the blob, sealed, so
 //! that they are read once. It decides neither whether a digest is worth that nor who may know it.
 
-use std::ops::ControlFlow;
-
 use hapax_proto::digest::{Algorithm, Digest, Digests, Hasher};
 use hapax_proto::span::{Length, Span};
 
 use crate::catalog::{Blob, Intent, Refusal, SpaceId};
 use crate::content::ContentReader;
 use crate::error::StoreError;
+use crate::job::{Go, Pace, UNPACED};
 use crate::key::{Fingerprint, Lookup};
 use crate::seal::{Purpose, Row};
 use crate::store::Store;
-
-/// How many bytes are read and hashed at a time.
-pub(crate) const CHUNK: Length = Length::new(256 << 10);
 
 impl ContentReader {
     /// Reads a span and returns its digests. Blocks for as long as that takes.
@@ -26,33 +22,22 @@ impl ContentReader {
         span: Span,
         algorithms: impl IntoIterator<Item = Algorithm>,
     ) -> Result<Digests, StoreError> {
-        let computed = self.digests_while(span, algorithms, &|| ControlFlow::Continue(()))?;
+        let computed = self.digests_at(span, algorithms, UNPACED)?;
         Ok(computed.expect("it is never told to stop"))
     }
 
-    /// Does the same and asks between two chunks whether to go on; `None` if not.
-    pub(crate) fn digests_while(
+    /// Does the same at a pace; `None` if it was stopped.
+    pub(crate) fn digests_at(
         &mut self,
         span: Span,
         algorithms: impl IntoIterator<Item = Algorithm>,
-        go: &dyn Fn() -> ControlFlow<()>,
+        go: Pace<'_>,
     ) -> Result<Option<Digests>, StoreError> {
         let algorithms: Vec<_> = algorithms.into_iter().collect();
         let mut hasher = Hasher::new(algorithms.iter().copied());
         let span = if algorithms.is_empty() { Span::default() } else { span };
-        let (mut rest, mut bytes) = (span, Vec::new());
-        while !rest.is_empty() {
-            let chunk =
-                Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
-            bytes.clear();
-            self.read(chunk, &mut bytes)?;
-            hasher.update(&bytes);
-            rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
-            if !rest.is_empty() && go().is_break() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(hasher.digests()))
+        let read = self.each_chunk(span, go, |bytes| hasher.update(bytes))?;
+        Ok((read == Go::On).then(|| hasher.digests()))
     }
 }
 

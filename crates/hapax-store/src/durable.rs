@@ -12,8 +12,8 @@ use hapax_proto::span::{Length, Offset, Span};
 
 use crate::catalog::{LaneId, OpenPart, Refusal, Upload, UploadId};
 use crate::content::ContentReader;
-use crate::digests::CHUNK;
 use crate::error::StoreError;
+use crate::job::UNPACED;
 use crate::store::Store;
 use crate::upload::open_tail;
 
@@ -138,37 +138,33 @@ impl DurableReader {
     /// # Errors
     /// As [`ContentReader::read`]; [`StoreError::MissingObject`] also if the upload ended since.
     pub fn hash(&mut self, span: Span, hasher: &mut Hasher) -> Result<(), StoreError> {
-        let (mut rest, mut bytes) = (span, Vec::new());
+        let mut rest = span;
         while !rest.is_empty() {
-            let chunk =
-                Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
-            bytes.clear();
-            let end = self.read_some(chunk, &mut bytes)?;
-            hasher.update(&bytes);
+            let next = self.tails.iter().find(|(tail, _)| tail.end() > rest.start());
+            let end = match next {
+                Some((tail, bytes)) if tail.start() <= rest.start() => {
+                    let piece = tail.intersection(rest).expect("it begins in the tail");
+                    hasher.update(within(*tail, bytes, piece));
+                    piece.end()
+                }
+                next => {
+                    let end = next.map_or(rest.end(), |(tail, _)| rest.end().min(tail.start()));
+                    let piece = Span::new(rest.start(), end).expect("the tail begins behind it");
+                    self.extents.each_chunk(piece, UNPACED, |bytes| hasher.update(bytes))?;
+                    end
+                }
+            };
             rest = Span::new(end, rest.end()).expect("what was read lies within the rest");
         }
         Ok(())
     }
+}
 
-    /// Reads the beginning of a span that is not empty, up to where a tail begins or ends, and returns where it stopped.
-    fn read_some(&mut self, span: Span, out: &mut Vec<u8>) -> Result<Offset, StoreError> {
-        let next = self.tails.iter().find(|(tail, _)| tail.end() > span.start());
-        match next.map(|(tail, bytes)| (*tail, bytes)) {
-            Some((tail, bytes)) if tail.start() <= span.start() => {
-                let piece = tail.intersection(span).expect("it begins in the tail");
-                let skipped = piece.start().since(tail.start()).expect("it begins in the tail");
-                let at = |length: Length| usize::try_from(length.get()).expect("a tail lies in memory");
-                out.extend_from_slice(&bytes[at(skipped)..at(skipped) + at(piece.length())]);
-                Ok(piece.end())
-            }
-            next => {
-                let end = next.map_or(span.end(), |(tail, _)| span.end().min(tail.start()));
-                let piece = Span::new(span.start(), end).expect("the tail begins behind it");
-                self.extents.read(piece, out)?;
-                Ok(end)
-            }
-        }
-    }
+/// Returns the bytes of a piece of a tail.
+fn within(tail: Span, bytes: &[u8], piece: Span) -> &[u8] {
+    let skipped = piece.start().since(tail.start()).expect("the piece lies in the tail");
+    let at = |length: Length| usize::try_from(length.get()).expect("a tail lies in memory");
+    &bytes[at(skipped)..at(skipped) + at(piece.length())]
 }
 
 #[cfg(test)]

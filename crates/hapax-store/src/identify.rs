@@ -3,13 +3,14 @@
 //! when the job runs, is not its business.
 
 use hapax_proto::digest::{FileHash, Identity};
-use hapax_proto::span::{Length, Offset, Span};
+use hapax_proto::span::Offset;
 use hapax_proto::tree::{Frontier, PART, PartHasher, PartNumber, part_count};
 use tracing::{info, warn};
 
 use crate::catalog::{Blob, BlobId, Intent, MaskedValue, Refusal};
 use crate::content::ContentReader;
 use crate::error::StoreError;
+use crate::job::{Go, Pace};
 use crate::store::{Store, mask};
 use crate::upload::span_of;
 
@@ -19,18 +20,6 @@ const PAGE: usize = 64;
 /// Values kept in one transaction: what a crash costs is the reading of so many parts, 512 MiB.
 const KEPT_TOGETHER: usize = 32;
 
-/// How many bytes are read and hashed at a time.
-const CHUNK: Length = Length::new(1 << 20);
-
-/// Whether a job is to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Go {
-    /// It is.
-    On,
-    /// It is to stop where it is; what it kept stays.
-    Stop,
-}
-
 impl Store {
     /// Waits until a file was published whose identity is pending.
     pub async fn composed(&self) {
@@ -38,13 +27,13 @@ impl Store {
     }
 
     /// Computes the identity of every composed file that has none yet, and returns how many it found out. Blocks for as
-    /// long as reading them takes; `go` is asked before each part.
+    /// long as reading them takes; `go` is asked before each piece of a part, and one that was stopped begins anew.
     ///
     /// A file that cannot be read is left, for the next start and for `check` to name.
     ///
     /// # Errors
     /// What the catalog says.
-    pub fn identify_pending(&self, go: &dyn Fn() -> Go) -> Result<usize, StoreError> {
+    pub fn identify_pending(&self, go: Pace<'_>) -> Result<usize, StoreError> {
         let (mut after, mut identified): (Option<BlobId>, usize) = (None, 0);
         loop {
             let page = self.catalog().pending(after, PAGE)?;
@@ -70,7 +59,7 @@ impl Store {
     }
 
     /// Finds out what a blob is; tells whether it was let finish.
-    fn identify(&self, blob: &Blob, go: &dyn Fn() -> Go) -> Result<bool, StoreError> {
+    fn identify(&self, blob: &Blob, go: Pace<'_>) -> Result<bool, StoreError> {
         let Some(blake3) = self.hash_parts(blob, go)? else { return Ok(false) };
         let identity = Identity { blake3, size: blob.size };
         let fingerprint = self.fingerprint(&identity);
@@ -84,14 +73,10 @@ impl Store {
 
     /// Reads the parts whose values are not kept yet, keeps theirs, and returns the hash of the whole; `None` if it was
     /// stopped.
-    fn hash_parts(&self, blob: &Blob, go: &dyn Fn() -> Go) -> Result<Option<FileHash>, StoreError> {
+    fn hash_parts(&self, blob: &Blob, go: Pace<'_>) -> Result<Option<FileHash>, StoreError> {
         let mut reader = self.read_blob(blob)?;
         let (mut frontier, mut unkept) = (Frontier::new(), Vec::new());
         for number in 0..part_count(blob.size) {
-            if go() == Go::Stop {
-                self.keep_values(blob, unkept)?;
-                return Ok(None);
-            }
             let part = PartNumber::new(u32::try_from(number).expect("a file has at most 2^26 parts"));
             let first = self.catalog().extents(blob.content, span_of(part), 1)?;
             let first = first.first().filter(|first| first.span.start() == part.start());
@@ -99,7 +84,10 @@ impl Store {
             let value = if let Some((_, kept)) = self.value_of(first).filter(|_| blob.size > PART) {
                 kept
             } else {
-                let hasher = hash_part(&mut reader, blob, part)?;
+                let Some(hasher) = hash_part(&mut reader, blob, part, go)? else {
+                    self.keep_values(blob, unkept)?;
+                    return Ok(None);
+                };
                 let value = hasher.value().ok_or_else(|| damaged(blob, "a part is empty"))?;
                 let masked = mask(&self.stores.ring, first.object.id, first.object_start, part, value);
                 unkept.push((part.start(), masked));
@@ -126,18 +114,19 @@ impl Store {
     }
 }
 
-fn hash_part(reader: &mut ContentReader, blob: &Blob, part: PartNumber) -> Result<PartHasher, StoreError> {
+/// Hashes a part of a blob; `None` if it was stopped.
+fn hash_part(
+    reader: &mut ContentReader,
+    blob: &Blob,
+    part: PartNumber,
+    go: Pace<'_>,
+) -> Result<Option<PartHasher>, StoreError> {
     let mut hasher = PartHasher::new(part);
-    let mut rest = part.span(blob.size).ok_or_else(|| damaged(blob, "a part lies behind its end"))?;
-    let mut bytes = Vec::new();
-    while !rest.is_empty() {
-        let chunk = Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
-        bytes.clear();
-        reader.read(chunk, &mut bytes)?;
-        hasher.update(&bytes).expect("a part has no more bytes than its hasher takes");
-        rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
-    }
-    Ok(hasher)
+    let span = part.span(blob.size).ok_or_else(|| damaged(blob, "a part lies behind its end"))?;
+    let read = reader.each_chunk(span, go, |bytes| {
+        hasher.update(bytes).expect("a part has no more bytes than its hasher takes");
+    })?;
+    Ok((read == Go::On).then_some(hasher))
 }
 
 fn damaged(blob: &Blob, why: &'static str) -> StoreError {

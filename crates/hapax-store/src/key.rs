@@ -58,7 +58,6 @@ const ROOT_ID_CONTEXT: &str = "hapax store 2026 root key id v1";
 const FINGERPRINT_DOMAIN: &[u8; 16] = b"fingerprint v1\0\0";
 const LOOKUP_DOMAIN: &[u8; 16] = b"digest lookup v1";
 const IDENTITY_TAG_DOMAIN: &[u8; 16] = b"tag identity v1\0";
-const CONTENT_TAG_DOMAIN: &[u8; 16] = b"tag content v1\0\0";
 
 /// A blob's identity as the catalog keeps it: who steals the catalog cannot ask it "do you hold this file?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -238,11 +237,6 @@ impl KeyRing {
     /// Returns the opaque bytes of a blob's entity tag: the same for the same bytes, on every node, after a restore.
     pub fn entity_tag(&self, fingerprint: &Fingerprint) -> [u8; 16] {
         first_16(self.entity_tag.hash(&[IDENTITY_TAG_DOMAIN, &fingerprint.0]))
-    }
-
-    /// Returns the opaque bytes of the entity tag of a content whose identity is pending.
-    pub fn content_tag(&self, content: &[u8; 16]) -> [u8; 16] {
-        first_16(self.entity_tag.hash(&[CONTENT_TAG_DOMAIN, content]))
     }
 
     /// Returns the cipher for small values.
@@ -690,7 +684,6 @@ mod tests {
             "02030ddfed23282d51a1857e4ad975c392121c3d4d295840e6d12fe6b5361e1f",
         );
         check(&ring.entity_tag(&fingerprint), "de976966c207ddd019a49dcaa9d84fbd");
-        check(&ring.content_tag(&[8; 16]), "d187eefa1236ced089a94de4972c00a8");
     }
 
     #[test]
@@ -708,7 +701,6 @@ mod tests {
         assert_ne!(lookup.value, ring.lookup(&blake3, Length::new(1)).value);
         assert_ne!(lookup.value, other.lookup(&sha256, Length::new(1)).value);
         assert_ne!(ring.entity_tag(&fingerprint), other.entity_tag(&fingerprint));
-        assert_ne!(ring.content_tag(&[1; 16]), ring.content_tag(&[2; 16]));
         assert_ne!(ring.root_id(), other.root_id());
     }
 }

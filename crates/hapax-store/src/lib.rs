@@ -37,6 +37,8 @@ pub mod committer;
 pub mod lane;
 /// The open store: what all verbs share.
 pub mod store;
+/// What background jobs have in common.
+pub mod job;
 /// Contents: reading a span across extents.
 pub mod content;
 /// Digests in the algorithms of others, computed and kept.

@@ -7,15 +7,13 @@
 //!   identify ──turns it back to──▶ the blob that has an identity now
 //! ```
 
-use std::ops::ControlFlow;
-
 use hapax_proto::digest::{Algorithm, Digests};
 use hapax_proto::span::{Length, Span};
 use tracing::warn;
 
 use crate::catalog::{Blob, Intent};
 use crate::error::StoreError;
-use crate::identify::Go;
+use crate::job::{Go, Pace};
 use crate::store::Store;
 
 /// Blobs looked at in one read of the catalog.
@@ -49,19 +47,14 @@ impl Store {
     }
 
     /// Computes digests by these algorithms of every blob that lacks one, oldest first, and returns how many blobs it
-    /// read. Blocks for as long as that takes; `go` is asked before each blob and every 256 KiB, and may take its time to
-    /// answer: so fast the job is.
+    /// read. Blocks for as long as that takes; `go` is asked before each blob and every 256 KiB.
     ///
     /// Blobs that were looked at since the store was opened are not looked at again. A blob that cannot be read is left, for
     /// [`Store::look_at_all_again`] and for `check` to name. A blob that was being read when it was told to stop begins anew.
     ///
     /// # Errors
     /// What the catalog says.
-    pub fn compute_lookups(
-        &self,
-        algorithms: &[Algorithm],
-        go: &dyn Fn() -> Go,
-    ) -> Result<usize, StoreError> {
+    pub fn compute_lookups(&self, algorithms: &[Algorithm], go: Pace<'_>) -> Result<usize, StoreError> {
         let mut read = 0;
         while !algorithms.is_empty() {
             let page = self.looked.advance(|behind| self.catalog().findable(behind, PAGE))?;
@@ -79,7 +72,7 @@ impl Store {
         &self,
         page: &[(Blob, Vec<Algorithm>)],
         algorithms: &[Algorithm],
-        go: &dyn Fn() -> Go,
+        go: Pace<'_>,
         read: &mut usize,
     ) -> Result<Go, StoreError> {
         let mut computed = Computed::default();
@@ -119,19 +112,19 @@ impl Store {
         &self,
         blob: &Blob,
         missing: Vec<Algorithm>,
-        go: &dyn Fn() -> Go,
+        go: Pace<'_>,
     ) -> Result<Option<Digests>, StoreError> {
-        let ask = || if go() == Go::On { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        if ask().is_break() {
-            return Ok(None);
-        }
         let known = self.known_digests(blob)?;
         let (kept, unread): (Vec<_>, Vec<_>) = missing.into_iter().partition(|it| known.get(*it).is_some());
         let kept: Digests = kept.into_iter().filter_map(|algorithm| known.get(algorithm)).collect();
+        let is_read = !unread.is_empty() && !blob.size.is_zero();
+        if !is_read && go(Length::ZERO) == Go::Stop {
+            return Ok(None);
+        }
         if unread.is_empty() {
             return Ok(Some(kept));
         }
-        let computed = self.read_blob(blob)?.digests_while(Span::whole(blob.size), unread, &ask)?;
+        let computed = self.read_blob(blob)?.digests_at(Span::whole(blob.size), unread, go)?;
         Ok(computed.map(|computed| computed.iter().chain(kept.iter()).collect()))
     }
 }

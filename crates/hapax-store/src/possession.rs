@@ -1,17 +1,13 @@
 //! What shows that somebody has a content: what its proof of possession has to be, and whether something of a space is like
 //! a quick digest. Reads contents, authenticated as always; whose they are and who may ask is decided elsewhere.
 
-use std::ops::ControlFlow;
-
 use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 
 use crate::catalog::{Blob, SpaceId};
-use crate::content::ContentReader;
-use crate::digests::CHUNK;
 use crate::error::StoreError;
-use crate::identify::Go;
+use crate::job::{Go, Pace, UNPACED};
 use crate::store::Store;
 
 /// How many contents of one size are read for one quick digest: more of a size than this are likely of one kind, raw images
@@ -34,14 +30,11 @@ impl Store {
         &self,
         blob: &Blob,
         mut hasher: ProofHasher,
-        go: &dyn Fn() -> Go,
+        go: Pace<'_>,
     ) -> Result<Option<Proof>, StoreError> {
-        let mut reader = self.read_blob(blob)?;
-        let read = each_chunk(&mut reader, Span::whole(blob.size), &mut |bytes| {
-            hasher.update(bytes);
-            if go() == Go::On { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(read.is_continue().then(|| hasher.finish()))
+        let read =
+            self.read_blob(blob)?.each_chunk(Span::whole(blob.size), go, |bytes| hasher.update(bytes))?;
+        Ok((read == Go::On).then(|| hasher.finish()))
     }
 
     /// Tells whether a space may hold a content of this size and quick digest. It may be told wrongly that it does: where
@@ -72,30 +65,8 @@ impl Store {
         let mut reader = self.read_blob(blob)?;
         let mut hasher = QuickHasher::new(blob.size);
         for span in quick_spans(blob.size) {
-            let read = each_chunk(&mut reader, span, &mut |bytes| {
-                hasher.update(bytes);
-                ControlFlow::Continue(())
-            })?;
-            debug_assert!(read.is_continue(), "nothing stops it");
+            reader.each_chunk(span, UNPACED, |bytes| hasher.update(bytes))?;
         }
         Ok(hasher.finish())
     }
-}
-
-fn each_chunk(
-    reader: &mut ContentReader,
-    span: Span,
-    take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, StoreError> {
-    let (mut rest, mut bytes) = (span, Vec::new());
-    while !rest.is_empty() {
-        let chunk = Span::at(rest.start(), rest.length().min(CHUNK)).expect("a chunk lies within the rest");
-        bytes.clear();
-        reader.read(chunk, &mut bytes)?;
-        if take(&bytes).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        rest = Span::new(chunk.end(), rest.end()).expect("a chunk lies within the rest");
-    }
-    Ok(ControlFlow::Continue(()))
 }

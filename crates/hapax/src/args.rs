@@ -3,6 +3,7 @@
 //! so a flag has a long name, and its variable is that name behind `HAPAX_`.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::tree::{PART, SEGMENT};
 
 use crate::words;
+
+/// The slowest rate of background jobs that is taken for meant.
+const RATE_MIN: u64 = 64 << 10;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -164,6 +168,10 @@ pub(crate) struct Serve {
     /// number from 2 to this one
     #[arg(long, value_name = "COUNT", default_value = "8", env = "HAPAX_CLAIMS_HOLDERS", hide_env = true)]
     pub(crate) claims_holders: u32,
+    /// How many bytes a second all background jobs together read: 64MiB, or none for no limit
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = rate)]
+    #[arg(env = "HAPAX_JOB_RATE", hide_env = true)]
+    pub(crate) job_rate: Rate,
     /// Connections at once
     #[arg(
         long,
@@ -487,6 +495,21 @@ pub(crate) struct Completions {
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
+}
+
+/// How many bytes a second, if there is a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) Option<NonZero<u64>>);
+
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "none" {
+        return Ok(Rate(None));
+    }
+    words::parse_bytes(text)
+        .and_then(NonZero::new)
+        .filter(|rate| rate.get() >= RATE_MIN)
+        .map(|rate| Rate(Some(rate)))
+        .ok_or_else(|| format!("must be at least {}, or none", words::bytes(RATE_MIN)))
 }
 
 /// The algorithms by which contents are found besides BLAKE3.

@@ -259,6 +259,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_bytes_a_second_or_none() {
+        #[track_caller]
+        fn check(line: &str, expected: Option<u64>) {
+            assert_eq!(serve(line, "").job_rate.0.map(std::num::NonZero::get), expected);
+        }
+        check("hapax serve", Some(64 << 20));
+        check("hapax serve --job-rate 1GiB", Some(1 << 30));
+        check("hapax serve --job-rate none", None);
+        for wrong in ["0", "1KiB", "fast"] {
+            let told = merge(&format!("hapax serve --job-rate {wrong}"), "").unwrap_err();
+            assert!(told.contains("must be at least 64 KiB, or none"), "{told}");
+        }
+        let printed = merge("hapax serve --job-rate none", "").unwrap().print(&[]);
+        assert_eq!(serve("hapax serve", &printed).job_rate.0, None);
+    }
+
+    #[test]
     fn flags_of_all_commands_stand_at_the_top() {
         let line =
             merge("hapax ls", "json = true\nserver = \"http://nas\"\n[ls]\nlong = true\n").unwrap().line;

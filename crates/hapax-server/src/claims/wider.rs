@@ -18,7 +18,7 @@ use hapax_proto::problem::Kind;
 use hapax_proto::span::Length;
 use hapax_store::catalog::Blob;
 use hapax_store::error::StoreError;
-use hapax_store::identify::Go;
+use hapax_store::job::{Go, Pace};
 use http::StatusCode;
 use tokio::task::spawn_blocking;
 
@@ -142,7 +142,7 @@ async fn judged(
         let place = Place { space, path: challenge.path, folder: false };
         let Challenge { digest, size, seed, meta, precondition, .. } = challenge;
         let claimed = Claimed { place, question: Question::Nothing, meta, precondition };
-        let go = || if waits.load(Ordering::Relaxed) { Go::On } else { Go::Stop };
+        let go = |_| if waits.load(Ordering::Relaxed) { Go::On } else { Go::Stop };
         let begin = || ProofHasher::new(&seed, &digest, size);
         let content = proven(&asker, (&digest, size), (&begin, proof), &go)?;
         let Some(blob) = content else { return Ok(None) };
@@ -161,7 +161,7 @@ fn proven(
     asker: &Asker,
     (digest, size): (&Digest, Length),
     (begin, proof): (&dyn Fn() -> ProofHasher, Proof),
-    go: &dyn Fn() -> Go,
+    go: Pace<'_>,
 ) -> Result<Option<Blob>, StoreError> {
     for blob in spoken_of(asker, digest, size)? {
         if !asker.challenges.may_read(asker.user, size, Instant::now()) {

@@ -6,7 +6,7 @@ use hapax_proto::digest::{Algorithm, Digest, FileHash};
 use hapax_proto::span::Length;
 use hapax_server::config::Config;
 use hapax_store::check::Depth;
-use hapax_store::identify::Go;
+use hapax_store::job::Go;
 use hapax_store::sweep::Keep;
 use serde_json::{Value, json};
 
@@ -242,7 +242,7 @@ async fn forged_twins_are_proven_apart() {
     let hash_all = || {
         outside(|| {
             server.store.look_at_all_again();
-            server.store.compute_lookups(&[Algorithm::Md5], &|| Go::On).unwrap();
+            server.store.compute_lookups(&[Algorithm::Md5], &|_| Go::On).unwrap();
         });
     };
     hash_all();

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use hapax_proto::dialect::native::{ClaimResult, Service};
 use hapax_proto::digest::{Algorithm, Digest, FileHash, Hasher};
 use hapax_server::admin::StoreStats;
-use hapax_store::identify::Go;
+use hapax_store::job::UNPACED;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -49,7 +49,7 @@ pub(crate) fn named(path: &str, algorithm: Algorithm, bytes: &[u8]) -> Value {
 fn hash_all(server: &Running) {
     outside(|| {
         server.store.look_at_all_again();
-        server.store.compute_lookups(&ALL, &|| Go::On).unwrap();
+        server.store.compute_lookups(&ALL, UNPACED).unwrap();
     });
 }
 

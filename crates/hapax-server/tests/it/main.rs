@@ -87,3 +87,6 @@ mod batch;
 
 /// Accounts, tokens, housekeeping.
 mod accounts;
+
+/// Background work.
+mod jobs;

@@ -11,7 +11,7 @@ use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Refusal, Upload, UploadId};
 use hapax_store::compose::Members;
 use hapax_store::error::StoreError;
-use hapax_store::identify::Go;
+use hapax_store::job::{Go, UNPACED};
 use hapax_store::upload::{CreateUpload, Ending};
 use proptest::prelude::*;
 
@@ -62,10 +62,6 @@ fn file(world: &World, path: &str) -> (Blob, String) {
     (blob, world.store.entity_tag(&entity))
 }
 
-fn on() -> Go {
-    Go::On
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10))]
 
@@ -96,7 +92,7 @@ proptest! {
         let (blob, tag) = file(&world, "/whole");
         prop_assert_eq!(world.store.known_identity(&blob).unwrap().is_none(), !bytes.is_empty());
 
-        world.store.identify_pending(&on).unwrap();
+        world.store.identify_pending(UNPACED).unwrap();
         let (blob, tag_after) = file(&world, "/whole");
         prop_assert_eq!(world.store.identity(&blob).unwrap().blake3, FileHash::of(&bytes));
         prop_assert_eq!(tag, tag_after);
@@ -116,19 +112,19 @@ fn a_restart_goes_on_behind_the_parts_that_are_known() {
     let members = [members, vec![member(&world, &bytes[5 + (35 << 20)..])]].concat();
     let upload = whole(&world, "/whole", members, Digests::default());
     publish(&world, &upload).unwrap();
-    let asked = Cell::new(0);
-    let twice = || {
-        asked.set(asked.get() + 1);
-        if asked.get() > 2 { Go::Stop } else { Go::On }
+    let read = Cell::new(Length::ZERO);
+    let two_parts = |length: Length| {
+        read.set(read.get().checked_add(length).unwrap());
+        if read.get() > Length::new(2 * PART.get()) { Go::Stop } else { Go::On }
     };
-    assert_eq!(world.store.identify_pending(&twice).unwrap(), 0);
+    assert_eq!(world.store.identify_pending(&two_parts).unwrap(), 0);
     let (blob, _) = file(&world, "/whole");
     assert_eq!(world.store.part_values(blob.content).unwrap().len(), 2, "what was computed is kept");
     assert!(matches!(world.store.identity(&blob), Err(StoreError::Pending)));
     let world = world.restart();
-    assert_eq!(world.store.identify_pending(&on).unwrap(), 1);
+    assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 1);
     assert_eq!(world.store.identity(&file(&world, "/whole").0).unwrap().blake3, FileHash::of(&bytes));
-    assert_eq!(world.store.identify_pending(&on).unwrap(), 0);
+    assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 0);
     world.assert_sound();
 }
 
@@ -140,7 +136,7 @@ fn content_that_is_held_already_is_linked_when_it_is_known() {
     let upload = whole(&world, "/whole", vec![member(&world, &bytes)], Digests::default());
     publish(&world, &upload).unwrap();
     let tag = file(&world, "/whole").1;
-    assert_eq!(world.store.identify_pending(&on).unwrap(), 1);
+    assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 1);
     let (blob, tag_after) = file(&world, "/whole");
     assert_eq!(blob.id, file(&world, "/held").0.id);
     assert_eq!(tag, tag_after, "readers go on where they are");
@@ -189,6 +185,6 @@ fn a_composed_file_outlives_its_members_and_frees_their_room_with_itself() {
     world.store.end_upload(part, State::Cancelled).unwrap();
     world.store.sweep(hapax_store::sweep::Keep::Nothing).unwrap();
     assert!(world.get("/whole").unwrap() == [bytes.as_slice(), &bytes].concat());
-    world.store.identify_pending(&on).unwrap();
+    world.store.identify_pending(UNPACED).unwrap();
     world.assert_sound();
 }

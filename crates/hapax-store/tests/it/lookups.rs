@@ -6,7 +6,7 @@ use hapax_proto::digest::{Algorithm, Digest, FileHash, Hasher};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::Length;
 use hapax_store::catalog::EntryKind;
-use hapax_store::identify::Go;
+use hapax_store::job::{Go, UNPACED};
 
 use crate::composed::compose;
 use crate::world::{World, noise};
@@ -38,7 +38,7 @@ fn found_by(world: &World, bytes: &[u8]) -> usize {
 /// Runs the job, and returns how many contents it hashed and how often it asked whether to go on.
 fn run(world: &World, asks_max: usize) -> (usize, usize) {
     let asked = Cell::new(0);
-    let go = || {
+    let go = |_| {
         asked.set(asked.get() + 1);
         if asked.get() > asks_max { Go::Stop } else { Go::On }
     };
@@ -118,7 +118,7 @@ fn a_composed_file_is_found_once_it_is_identified() {
     assert_eq!(run(&world, usize::MAX).0, 1);
     assert_eq!((found_by(&world, &other), found_by(&world, &whole)), (WANTED.len(), 0));
     assert_eq!(backlog(&world), 0, "nothing can be done about it yet");
-    world.store.identify_pending(&|| Go::On).unwrap();
+    world.store.identify_pending(UNPACED).unwrap();
     assert_eq!(backlog(&world), 1);
     assert_eq!(run(&world, usize::MAX).0, 1);
     assert_eq!(found_by(&world, &whole), WANTED.len());

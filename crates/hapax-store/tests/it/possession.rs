@@ -6,7 +6,7 @@ use hapax_proto::claim::{ProofHasher, QuickHasher, Seed, quick_spans};
 use hapax_proto::digest::{FileHash, Identity};
 use hapax_proto::span::{Length, Span};
 use hapax_store::catalog::Blob;
-use hapax_store::identify::Go;
+use hapax_store::job::Go;
 
 use crate::world::{World, noise};
 
@@ -42,7 +42,7 @@ fn a_proof_is_of_every_byte_however_it_is_kept() {
             || ProofHasher::new(&Seed::new([3; 32]), &FileHash::of(&bytes).into(), Length::of(&bytes));
         let mut hasher = begin();
         hasher.update(&bytes);
-        let go = || Go::On;
+        let go = |_| Go::On;
         assert_eq!(world.store.expected_proof(&blob, begin(), &go).unwrap(), Some(hasher.finish()), "{name}");
     }
 }
@@ -53,7 +53,7 @@ fn a_proof_that_nobody_waits_for_is_not_read_to_its_end() {
     let bytes = noise(17 * MIB, 1);
     let blob = put(&world, "/a", &bytes);
     let asked = Cell::new(0);
-    let go = || {
+    let go = |_| {
         asked.set(asked.get() + 1);
         if asked.get() == 3 { Go::Stop } else { Go::On }
     };

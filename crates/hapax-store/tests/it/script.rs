@@ -13,7 +13,7 @@ use hapax_store::catalog::{Blob, EntryKind, Expect, LaneId, Meta, SpaceId, Uploa
 use hapax_store::check::Depth;
 use hapax_store::compose::Members;
 use hapax_store::error::StoreError;
-use hapax_store::identify::Go;
+use hapax_store::job::UNPACED;
 use hapax_store::publish::Target;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
@@ -127,7 +127,7 @@ impl Actor<'_> {
                 self.store.end_upload(ledger.uploads[name].id, State::Cancelled).map(|()| None)
             }
             Step::Compose { path, of } => self.compose(path, of, ledger).map(|()| None),
-            Step::Identify => self.store.identify_pending(&|| Go::On).map(|_| None),
+            Step::Identify => self.store.identify_pending(UNPACED).map(|_| None),
             Step::Link { from, to } => {
                 let blob = self.blob(from)?.expect("it is in the ledger");
                 self.store.link(self.target(to), &blob).map(|_| None)

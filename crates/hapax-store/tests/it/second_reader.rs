@@ -8,7 +8,7 @@ use hapax_proto::digest::{Algorithm, FileHash};
 use hapax_proto::span::Length;
 use hapax_proto::tree::PART;
 use hapax_store::catalog::Expect;
-use hapax_store::identify::Go;
+use hapax_store::job::UNPACED;
 use hapax_store::upload::Ending;
 
 use crate::composed::compose;
@@ -76,9 +76,9 @@ fn a_reader_written_from_the_format_page_opens_every_kind_of_file() {
     world.put("/longest", &longest);
     let composed = [long.as_slice(), &packed].concat();
     compose(&world, "/composed", &[&long, &packed]);
-    world.store.identify_pending(&|| Go::On).unwrap();
+    world.store.identify_pending(UNPACED).unwrap();
     let lookups = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Sha1];
-    world.store.compute_lookups(&lookups, &|| Go::On).unwrap();
+    world.store.compute_lookups(&lookups, UNPACED).unwrap();
     compose(&world, "/pending", &[&packed, &long]);
     let open = world.create("/open", 2 * PART.get());
     let kept = noise(200_000, 6);

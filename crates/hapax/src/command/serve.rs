@@ -7,7 +7,7 @@ use std::time::Duration;
 use hapax_proto::claim::Rules;
 use hapax_proto::span::Length;
 use hapax_server::app::App;
-use hapax_server::config::{Caps, Config, Deadlines, TlsFiles};
+use hapax_server::config::{Caps, Config, Deadlines, JobLimits, TlsFiles};
 use hapax_server::offline::{DataFolder, FIRST_ADMIN, OfflineError, Retention};
 use hapax_server::serve::{ServeError, Server};
 use serde_json::json;
@@ -82,7 +82,8 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
         wide_min: Length::new(serve.claims_min),
         holders_max: serve.claims_holders,
     };
-    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, claims, deadlines, caps })
+    let jobs = JobLimits { rate: serve.job_rate.0 };
+    Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, claims, jobs, deadlines, caps })
 }
 
 /// Opens the store, and makes the first account if there is none; returns its password if it was drawn.

@@ -1,0 +1,120 @@
+//! Background jobs: when each runs, at which pace, and that a shutdown ends it. What a job does is the store's matter;
+//! none of them is ever on the path of an answer.
+//!
+//! ```text
+//!   wake-up: the start, a clock, or something that was stored ──> a blocking thread ──> the store's job
+//!                                                                  └── before each step: pacer, or the end
+//! ```
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hapax_store::error::StoreError;
+use hapax_store::job::{Go, Pace};
+use hapax_store::store::Store;
+use hapax_store::sweep::Keep;
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::app::{App, Phase};
+use crate::pace::{Job, Jobs};
+
+/// When the store is swept first, and how often then.
+const SWEEP_DELAY: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// How often all contents are looked at for digests, besides the new ones.
+const LOOKUP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Which job.
+pub(crate) type Which = fn(&Jobs) -> &Job;
+
+/// Starts all background jobs. Dropping what is returned ends them: one that is at work stops before its next step.
+pub(crate) fn start(app: &Arc<App>) -> JoinSet<()> {
+    let mut jobs = JoinSet::new();
+    jobs.spawn(sweep(Arc::clone(app)));
+    jobs.spawn(identify(Arc::clone(app)));
+    jobs.spawn(compute_lookups(Arc::clone(app)));
+    jobs
+}
+
+/// Runs a job once, on a thread where it may block; `None` if it failed, which is logged and counted.
+pub(crate) async fn run<T: Debug + Send + 'static>(
+    app: &Arc<App>,
+    which: Which,
+    work: impl FnOnce(&Store, Pace<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Option<T> {
+    let job = which(&app.jobs);
+    job.begin();
+    let paced = Arc::clone(app);
+    let runtime = Handle::current();
+    let done = spawn_blocking(move || {
+        let go = |length| {
+            let job = which(&paced.jobs);
+            runtime.block_on(async {
+                tokio::select! {
+                    () = job.pacer.turn(length) => {}
+                    () = paced.life.reached(Phase::Draining) => {}
+                }
+            });
+            job.read(length);
+            if paced.life.is_running() { Go::On } else { Go::Stop }
+        };
+        work(&paced.store, &go)
+    });
+    let done = match done.await {
+        Ok(Ok(done)) => {
+            tracing::debug!(job = job.name, ?done, "a job is done");
+            Some(done)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(job = job.name, error = &error as &dyn Error, "a job stopped");
+            None
+        }
+        Err(error) => {
+            tracing::error!(job = job.name, %error, "a job failed");
+            None
+        }
+    };
+    job.end(done.is_none());
+    done
+}
+
+/// Sweeps the store now and then: soon after the start for what a crash left, then regularly for what ran out.
+async fn sweep(app: Arc<App>) {
+    sleep(SWEEP_DELAY).await;
+    loop {
+        let turn = app.housework.lock().await;
+        run(&app, |jobs| &jobs.sweep, |store, go| store.sweep_at(Keep::Grace, go)).await;
+        drop(turn);
+        sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Finds out what composed files are: at the start those that an earlier run left, then each as it is made.
+async fn identify(app: Arc<App>) {
+    loop {
+        run(&app, |jobs| &jobs.identify, Store::identify_pending).await;
+        app.store.composed().await;
+    }
+}
+
+/// Hashes contents by the algorithms they are to be found by: at the start those that an earlier run left, then each as it
+/// is made, and now and then whatever came back or could not be read.
+async fn compute_lookups(app: Arc<App>) {
+    let algorithms = app.config.claims.lookups.clone();
+    while !algorithms.is_empty() {
+        app.store.look_at_all_again();
+        let next = Instant::now() + LOOKUP_INTERVAL;
+        loop {
+            let algorithms = algorithms.clone();
+            run(&app, |jobs| &jobs.lookup, move |store, go| store.compute_lookups(&algorithms, go)).await;
+            if timeout_at(next, app.store.unhashed()).await.is_err() {
+                break;
+            }
+        }
+    }
+}
