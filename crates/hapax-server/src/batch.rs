@@ -1,4 +1,4 @@
-//! Many small files in one request. Every record is a whole file for itself, as a PUT is: with its own rights, its own
+//! Many small files in one request, and many in one answer. Every record is a whole file for itself, as a PUT is: with its own rights, its own
 //! precondition, its own answer. What they share is the request, the commit and the object that their bytes go to.
 //!
 //! ```text
@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Memory: the group that gathers, the group that is being committed, and the answers.
+
+/// Many small files in one answer.
+mod fetch;
 
 use std::mem;
 use std::sync::Arc;
@@ -29,6 +32,8 @@ use crate::call::{Call, Place, Spaces, misunderstood};
 use crate::files::{completion, expectation, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
+
+pub use fetch::fetch;
 
 /// How many bytes are committed together: enough for the sync to cost little a file, few enough to be held twice.
 const GROUP_BYTES: usize = 2 << 20;

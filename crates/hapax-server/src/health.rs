@@ -35,7 +35,7 @@ pub fn describe(call: &Call<'_>) -> Result<Response, Refusal> {
 /// Returns what not every server does, or does at every time.
 fn features(app: &App) -> Vec<String> {
     let candidates = (!app.config.lookups.is_empty()).then_some("candidates");
-    ["batch", "claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
+    ["batch", "batch-get", "claims", "tree"].into_iter().chain(candidates).map(str::to_owned).collect()
 }
 
 /// Returns what the service refuses beyond, as clients are told.

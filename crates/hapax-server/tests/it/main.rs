@@ -84,5 +84,8 @@ mod candidates;
 /// Many small files in one request.
 mod batch;
 
+/// Many small files in one answer.
+mod fetch;
+
 /// Accounts, tokens, housekeeping.
 mod accounts;
