@@ -146,7 +146,7 @@ impl Sending {
     }
 
     /// Finds the file that an item asks for.
-    fn find(&self, item: &FetchItem) -> Result<(FetchedFile, Blob), Refusal> {
+    fn find(&mut self, item: &FetchItem) -> Result<(FetchedFile, Blob), Refusal> {
         let place = self.spaces.place_in_body(&item.path, Verb::ReadEntry)?;
         let entry = self.store.entry(place.space.id, &place.path)?.ok_or(Kind::NotFound)?;
         let EntryKind::File { blob, meta, entity } = entry.kind else {
