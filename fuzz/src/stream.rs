@@ -1,6 +1,7 @@
 //! Bodies that are read piece by piece: what comes out does not depend on how the bytes were cut.
 
-use hapax_proto::batch::{Decoder, Limits, Piece, encode_header};
+use hapax_proto::batch::{Decoder, Header, Limits, Piece, encode_header};
+use hapax_proto::dialect::native::{BatchRecord, FetchRecord};
 
 /// What a decoder gave: the bytes of the records written again, how many were whole, and how it ended.
 #[derive(Debug, PartialEq)]
@@ -10,18 +11,18 @@ struct Read {
     mistake: Option<String>,
 }
 
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
-    let mut decoder = Decoder::new(Limits { records: 20, ..Limits::default() });
+fn read<'a, H: Header>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
+    let mut decoder = Decoder::<H>::new(Limits { records: 20, ..Limits::default() });
     let (mut again, mut whole, mut left) = (Vec::new(), 0, 0);
     for mut input in pieces {
         loop {
             match decoder.next(&mut input) {
                 Ok(Some(Piece::Begin(record))) => {
-                    left = record.size;
-                    match encode_header(&record) {
+                    left = record.size();
+                    match encode_header(&*record) {
                         Ok(header) => again.extend(header),
                         // Escapes may make what is written longer than what was read.
-                        Err(_) => again.extend(record.path.as_bytes()),
+                        Err(_) => again.extend(record.id().to_be_bytes()),
                     }
                 }
                 Ok(Some(Piece::Content(bytes))) => {
@@ -41,10 +42,15 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
     Read { again, whole, mistake: decoder.finish().err().map(|bad| bad.to_string()) }
 }
 
-/// A batch of small files; the first byte says how long the pieces are.
+/// A batch of small files, on its way up or down; the first byte says how long the pieces are.
 pub fn batch(data: &[u8]) {
     let Some((step, bytes)) = data.split_first() else { return };
-    let at_once = read(std::iter::once(bytes));
-    let cut = read(bytes.chunks(usize::from(*step).max(1)));
+    both_ways::<BatchRecord>(*step, bytes);
+    both_ways::<FetchRecord>(*step, bytes);
+}
+
+fn both_ways<H: Header>(step: u8, bytes: &[u8]) {
+    let at_once = read::<H>(std::iter::once(bytes));
+    let cut = read::<H>(bytes.chunks(usize::from(step).max(1)));
     assert_eq!(at_once, cut, "the cuts show");
 }

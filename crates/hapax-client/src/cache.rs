@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hapax_proto::digest::FileHash;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::TransferError;
@@ -72,18 +73,36 @@ impl Cache {
 
     /// Returns the hash of the file that has these facts now, if it was told.
     pub async fn lookup(&self, path: &Path, facts: &Facts) -> Result<Option<FileHash>, TransferError> {
-        let (path, facts) = (path.to_owned(), *facts);
+        let found = self.lookup_all(vec![Some((path.to_owned(), *facts))]).await?;
+        Ok(found.into_iter().next().map(|(_, _, blake3)| blake3))
+    }
+
+    /// Returns the hashes of those of the files that were told, each with its position and its facts. What nobody could
+    /// look at is passed over.
+    pub async fn lookup_all(
+        &self,
+        files: Vec<Option<(PathBuf, Facts)>>,
+    ) -> Result<Vec<(usize, Facts, FileHash)>, TransferError> {
         self.with(move |connection| {
-            let mut statement = connection.prepare_cached(
+            // One transaction: so the file is locked and looked at once, and not for each path.
+            let transaction = connection.unchecked_transaction()?;
+            let mut statement = transaction.prepare_cached(
                 "SELECT blake3 FROM digests WHERE path = ?1 AND size = ?2 AND modified_s = ?3 AND modified_ns = ?4
                  AND changed_s = ?5 AND changed_ns = ?6 AND inode = ?7 AND device = ?8",
             )?;
-            let row = Row::of(&path, &facts);
-            let found = statement.query_row(
-                params![row.path, row.size, row.modified.0, row.modified.1, row.changed.0, row.changed.1, row.inode, row.device],
-                |found| found.get::<_, [u8; 32]>(0),
-            );
-            Ok(found.optional()?.map(FileHash::new))
+            let mut found = Vec::new();
+            for (position, file) in files.iter().enumerate() {
+                let Some((path, facts)) = file else { continue };
+                let row = Row::of(path, facts);
+                let told = statement.query_row(
+                    params![row.path, row.size, row.modified.0, row.modified.1, row.changed.0, row.changed.1, row.inode, row.device],
+                    |found| found.get::<_, [u8; 32]>(0),
+                );
+                found.extend(told.optional()?.map(|blake3| (position, *facts, FileHash::new(blake3))));
+            }
+            drop(statement);
+            transaction.commit()?;
+            Ok(found)
         })
         .await
     }
@@ -171,6 +190,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A power cut may lose the newest rows, not the file.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Without it a cached statement is compiled again for every path.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != VERSION {
         connection.execute_batch(SCHEMA)?;

@@ -17,10 +17,10 @@ use http::StatusCode;
 use crate::api::RemotePath;
 use crate::attempt::repeat;
 use crate::cache::Digested;
-use crate::client::{Client, absolute};
+use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
-use crate::source::{Facts, Source, Stamp};
+use crate::source::{Facts, Source, Stamp, absolute, look};
 
 /// The smallest content that is claimed: sending less costs no more than asking.
 pub const CLAIM_MIN: Length = Length::new(64 * 1024);
@@ -42,6 +42,8 @@ pub struct Target {
 pub struct Known {
     /// The local file.
     pub source: PathBuf,
+    /// What it is, if somebody looked just now.
+    pub facts: Option<Facts>,
     /// Where it should appear.
     pub target: Target,
 }
@@ -51,28 +53,38 @@ pub struct Known {
 /// No file is read, and a tree that did not change costs one request for every ten thousand files.
 pub async fn claim_known(
     client: &Client,
-    files: &[Known],
+    files: Vec<Known>,
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<Option<Completed>>, TransferError> {
-    let mut items = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        // A file that cannot be opened fails where it is put, by its own name.
-        let Ok((_, facts)) = Source::open(&file.source).await else { continue };
-        if let Some(blake3) = cached(client, &absolute(&file.source)?, &facts).await {
-            items.push((index, item(&file.target, &facts, &blake3.into())));
-        }
-    }
     let mut linked = vec![None; files.len()];
-    for items in items.chunks(ITEMS_MAX) {
-        let claims = Claims { items: items.iter().map(|(_, item)| item.clone()).collect() };
-        let Some(results) = ask(client, &claims, progress).await? else { continue };
-        for ((index, _), result) in items.iter().zip(results) {
+    let mut known = known(client, files).await?;
+    while !known.is_empty() {
+        let rest = known.split_off(known.len().min(ITEMS_MAX));
+        let (indices, items) = std::mem::replace(&mut known, rest).into_iter().unzip::<_, _, Vec<_>, _>();
+        let Some(results) = ask(client, &Claims { items }, progress).await? else { continue };
+        for (index, result) in indices.into_iter().zip(results) {
             if let ClaimResult::Linked(completed) = result {
-                linked[*index] = Some(completed);
+                linked[index] = Some(completed);
             }
         }
     }
     Ok(linked)
+}
+
+/// Makes claims for those of the files that the cache knows, with their numbers.
+async fn known(client: &Client, files: Vec<Known>) -> Result<Vec<(usize, ClaimItem)>, TransferError> {
+    let Some(cache) = &client.cache else { return Ok(Vec::new()) };
+    let (paths, targets) = files.into_iter().map(|file| ((file.source, file.facts), file.target)).unzip();
+    // A file that cannot be looked at fails where it is put, by its own name.
+    let looked = look(paths).await?;
+    let told = cache.lookup_all(looked).await;
+    let told = told.inspect_err(|error| tracing::debug!(%error, "the digest cache does not answer"));
+    let targets: Vec<Target> = targets;
+    let claims = told
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(number, facts, blake3)| (number, item(&targets[number], &facts, &blake3.into())));
+    Ok(claims.collect())
 }
 
 /// Claims one content; `None` means that it must be sent.

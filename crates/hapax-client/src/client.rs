@@ -81,8 +81,3 @@ impl Client {
         Key { direction, server: self.api.wire().base(), user: &self.user, local, remote }
     }
 }
-
-/// Returns the path from the root on, without looking whether anything has it.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, TransferError> {
-    std::path::absolute(path).map_err(|error| TransferError::io("find", path, error))
-}

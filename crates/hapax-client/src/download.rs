@@ -33,11 +33,11 @@ pub use self::stream::get_stream;
 use crate::api::RemotePath;
 use crate::checkpoint::{Direction, Log};
 use crate::claim::cached;
-use crate::client::{Client, absolute};
+use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
 use crate::sink::{Finish, Overwrite, Sink};
-use crate::source::Source;
+use crate::source::{Source, absolute};
 use crate::tasks::joined;
 
 /// How often the remote file may change while it is fetched, before the get fails.

@@ -41,11 +41,11 @@ use self::probe::open;
 pub use self::stream::{Streamed, fetch_stream};
 use crate::attempt::Attempts;
 use crate::checkpoint::{Direction, Key, Log};
-use crate::client::absolute;
 pub use crate::download::How;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
 use crate::sink::{Finish, Overwrite};
+use crate::source::absolute;
 use crate::wire::{Deadlines, Wire};
 
 /// How often a file may turn out to be another version than before, until the fetch fails.

@@ -317,6 +317,29 @@ impl Source {
     }
 }
 
+/// Looks at files that nobody looked at just now, and makes their paths absolute; `None` for what cannot be looked at, or
+/// is no file.
+pub(crate) async fn look(
+    files: Vec<(PathBuf, Option<Facts>)>,
+) -> Result<Vec<Option<(PathBuf, Facts)>>, TransferError> {
+    blocking(move || {
+        let look = |(path, facts): (PathBuf, Option<Facts>)| {
+            let looked = || std::fs::metadata(&path).ok().filter(Metadata::is_file);
+            match facts.or_else(|| looked().map(|metadata| Facts::of(&metadata))) {
+                Some(facts) => Ok(Some((absolute(&path)?, facts))),
+                None => Ok(None),
+            }
+        };
+        files.into_iter().map(look).collect()
+    })
+    .await
+}
+
+/// Returns the path from the root on, without looking whether anything has it.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, TransferError> {
+    std::path::absolute(path).map_err(|error| TransferError::io("find", path, error))
+}
+
 /// A small file, all of it in memory.
 #[derive(Debug)]
 pub(crate) struct Loaded {

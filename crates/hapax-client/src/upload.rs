@@ -41,10 +41,10 @@ use self::settle::Settled;
 pub use self::stream::put_stream;
 use crate::checkpoint::{Direction, Log};
 use crate::claim::{Target, cached, claim, remember};
-use crate::client::{Client, absolute};
+use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
-use crate::source::{Facts, Source, Stamp};
+use crate::source::{Facts, Source, Stamp, absolute};
 
 /// How often a source may change, or an upload turn out to be another than was thought, before the put fails.
 const ROUNDS_MAX: u32 = 5;

@@ -1,5 +1,6 @@
-//! The framing of many small files in one request: records of a header and its content, read and written piece by
-//! piece. Owns where a record begins and ends and what its limits are; it knows no path and stores nothing.
+//! The framing of many small files in one body, a request or an answer: records of a header and its content, read and
+//! written piece by piece. Owns where a record begins and ends and what its limits are; it knows no path and stores
+//! nothing.
 //!
 //! ```text
 //!   ┌──── u32 BE ────┬────── JSON ──────┬── size bytes ──┬─ ... ─┬──── 0 ────┐
@@ -9,7 +10,12 @@
 //!
 //! Nothing tells a reader where to go on behind a mistake, so a stream with one ends there. What was whole before it is.
 
-use crate::dialect::native::BatchRecord;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::dialect::native::{BatchRecord, FetchOutcome, FetchRecord};
 use crate::span::Length;
 
 /// The media type of a batch.
@@ -75,25 +81,58 @@ pub enum BadBatch {
     Truncated,
 }
 
+/// What stands before the content of a record.
+pub trait Header: Serialize + DeserializeOwned {
+    /// Returns the number that the client gave the record.
+    fn id(&self) -> u64;
+
+    /// Returns how many bytes of content follow.
+    fn size(&self) -> u64;
+}
+
+impl Header for BatchRecord {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Header for FetchRecord {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn size(&self) -> u64 {
+        match &self.outcome {
+            FetchOutcome::File(file) => file.size,
+            FetchOutcome::Refused { .. } => 0,
+        }
+    }
+}
+
 /// What comes next in a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum Piece<'a, H = BatchRecord> {
     /// A record begins.
-    Begin(Box<BatchRecord>),
+    Begin(Box<H>),
     /// Some of its content, never empty.
     Content(&'a [u8]),
     /// It is whole.
     Whole,
 }
 
-/// Reads a batch from bytes that come cut anywhere.
+/// Reads a batch from bytes that come cut anywhere, with headers of one kind.
 ///
 /// INVARIANT: which records come out does not depend on the cuts. Its memory is one header.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Decoder<H = BatchRecord> {
     limits: Limits,
     records: usize,
     at: At,
+    headers: PhantomData<fn() -> H>,
 }
 
 /// Where in the stream the decoder is.
@@ -115,17 +154,17 @@ impl At {
     const BEGIN: Self = Self::Length { have: Vec::new() };
 }
 
-impl Decoder {
+impl<H: Header> Decoder<H> {
     /// Begins a batch.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, records: 0, at: At::BEGIN }
+        Self { limits, records: 0, at: At::BEGIN, headers: PhantomData }
     }
 
     /// Takes the next piece off the front of `input`; `None` if that needs more bytes, or there is no more.
     ///
     /// # Errors
     /// What is wrong with the framing. Nothing can be read behind it.
-    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, BadBatch> {
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a, H>>, BadBatch> {
         match std::mem::replace(&mut self.at, At::Lost) {
             At::Length { have } => self.length(have, input),
             At::Header { length, have } => self.header(length, have, input),
@@ -146,7 +185,11 @@ impl Decoder {
         if matches!(self.at, At::End) { Ok(()) } else { Err(BadBatch::Truncated) }
     }
 
-    fn length<'a>(&mut self, mut have: Vec<u8>, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, BadBatch> {
+    fn length<'a>(
+        &mut self,
+        mut have: Vec<u8>,
+        input: &mut &'a [u8],
+    ) -> Result<Option<Piece<'a, H>>, BadBatch> {
         gather(&mut have, 4, input);
         let Ok(bytes) = <[u8; 4]>::try_from(have.as_slice()) else {
             self.at = At::Length { have };
@@ -170,22 +213,22 @@ impl Decoder {
         length: usize,
         mut have: Vec<u8>,
         input: &mut &'a [u8],
-    ) -> Result<Option<Piece<'a>>, BadBatch> {
+    ) -> Result<Option<Piece<'a, H>>, BadBatch> {
         gather(&mut have, length, input);
         if have.len() < length {
             self.at = At::Header { length, have };
             return Ok(None);
         }
-        let record: BatchRecord = serde_json::from_slice(&have).map_err(BadBatch::Header)?;
-        if record.size > self.limits.record.get() {
-            return Err(BadBatch::TooLarge { id: record.id, max: self.limits.record });
+        let record: H = serde_json::from_slice(&have).map_err(BadBatch::Header)?;
+        if record.size() > self.limits.record.get() {
+            return Err(BadBatch::TooLarge { id: record.id(), max: self.limits.record });
         }
         self.records += 1;
-        self.at = At::Content { left: record.size };
+        self.at = At::Content { left: record.size() };
         Ok(Some(Piece::Begin(Box::new(record))))
     }
 
-    fn content<'a>(&mut self, left: u64, input: &mut &'a [u8]) -> Option<Piece<'a>> {
+    fn content<'a>(&mut self, left: u64, input: &mut &'a [u8]) -> Option<Piece<'a, H>> {
         if left == 0 {
             self.at = At::BEGIN;
             return Some(Piece::Whole);
@@ -212,7 +255,7 @@ fn take<'a>(count: usize, input: &mut &'a [u8]) -> &'a [u8] {
 ///
 /// # Errors
 /// [`BadBatch::HeaderTooLong`] if the header is, which takes a path of thousands of bytes that JSON has to escape.
-pub fn encode_header(record: &BatchRecord) -> Result<Vec<u8>, BadBatch> {
+pub fn encode_header<H: Header>(record: &H) -> Result<Vec<u8>, BadBatch> {
     let json = serde_json::to_vec(record).expect("numbers and strings always serialise");
     let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
     if json.len() > HEADER_MAX {
@@ -226,7 +269,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dialect::native::Precondition;
+    use crate::dialect::native::{FetchedFile, Precondition};
+    use crate::digest::FileHash;
 
     const SMALL: Limits = Limits { records: 3, record: Length::new(100), body: Length::new(1 << 20) };
 
@@ -242,7 +286,7 @@ mod tests {
         }
     }
 
-    fn encode(records: &[(BatchRecord, Vec<u8>)]) -> Vec<u8> {
+    fn encode<H: Header>(records: &[(H, Vec<u8>)]) -> Vec<u8> {
         let mut batch = Vec::new();
         for (record, content) in records {
             batch.extend(encode_header(record).unwrap());
@@ -253,7 +297,7 @@ mod tests {
     }
 
     /// Reads a batch that comes in pieces; returns what was whole, and the mistake in words.
-    fn decode(limits: Limits, pieces: &[&[u8]]) -> (Vec<(BatchRecord, Vec<u8>)>, Option<String>) {
+    fn decode<H: Header>(limits: Limits, pieces: &[&[u8]]) -> (Vec<(H, Vec<u8>)>, Option<String>) {
         let mut decoder = Decoder::new(limits);
         let (mut whole, mut open) = (Vec::new(), None);
         for mut input in pieces.iter().copied() {
@@ -278,7 +322,7 @@ mod tests {
     fn a_batch_that_breaks_a_rule_ends_there() {
         #[track_caller]
         fn check(bytes: &[u8], whole: usize, mistake: Option<&str>) {
-            let (records, found) = decode(SMALL, &[bytes]);
+            let (records, found) = decode::<BatchRecord>(SMALL, &[bytes]);
             assert_eq!(records.len(), whole);
             match (mistake, &found) {
                 (None, None) => {}
@@ -315,7 +359,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_behind_a_mistake() {
-        let mut decoder = Decoder::new(SMALL);
+        let mut decoder = Decoder::<BatchRecord>::new(SMALL);
         assert!(decoder.next(&mut &[0xff; 4][..]).is_err());
         assert!(decoder.next(&mut &END[..]).is_err());
         assert!(decoder.finish().is_err());
@@ -340,8 +384,26 @@ mod tests {
                 "[a-z]{1,9}".prop_map(|tag| Precondition::Matches(format!("\"{tag}\""))),
             ]),
         ) -> (BatchRecord, Vec<u8>) {
-            let blake3 = blake3.map(crate::digest::FileHash::new);
+            let blake3 = blake3.map(FileHash::new);
             (BatchRecord { path, blake3, executable, precondition, ..record(id, content.len()) }, content)
+        }
+    }
+
+    prop_compose! {
+        fn any_fetched()(
+            id in any::<u64>(),
+            path in "/@ann/[^/]{1,40}",
+            content in proptest::collection::vec(any::<u8>(), 0..200),
+            (blake3, executable) in (any::<[u8; 32]>(), any::<bool>()),
+            mtime in proptest::option::of("[0-9]{4}"),
+            problem in proptest::option::of("[a-z]{1,9}"),
+        ) -> (FetchRecord, Vec<u8>) {
+            if let Some(problem) = problem {
+                return (FetchRecord { id, status: 404, outcome: FetchOutcome::Refused { problem } }, Vec::new());
+            }
+            let (etag, size, blake3) = ("\"tag\"".to_owned(), content.len() as u64, FileHash::new(blake3));
+            let file = FetchedFile { path, etag, size, blake3, mtime, executable };
+            (FetchRecord { id, status: 200, outcome: FetchOutcome::File(file) }, content)
         }
     }
 
@@ -362,6 +424,15 @@ mod tests {
         #[test]
         fn any_cuts_give_the_same_records(
             records in proptest::collection::vec(any_record(), 0..6),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+        ) {
+            let bytes = encode(&records);
+            prop_assert_eq!(decode(Limits::default(), &cut(&bytes, &cuts)), (records, None));
+        }
+
+        #[test]
+        fn an_answer_is_read_as_it_was_written(
+            records in proptest::collection::vec(any_fetched(), 0..6),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
         ) {
             let bytes = encode(&records);
@@ -392,7 +463,9 @@ mod tests {
             let mut stream = encode(&valid);
             stream.truncate(stream.len() - END.len());
             stream.extend(bytes);
-            prop_assert_eq!(decode(SMALL, &cut(&stream, &cuts)), decode(SMALL, &[&stream]));
+            let pieces = cut(&stream, &cuts);
+            prop_assert_eq!(decode::<BatchRecord>(SMALL, &pieces), decode(SMALL, &[&stream]));
+            prop_assert_eq!(decode::<FetchRecord>(SMALL, &pieces), decode(SMALL, &[&stream]));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Many small files in one request. Every record is a whole file for itself, as a PUT is: with its own rights, its own
+//! Many small files in one request, and many in one answer. Every record is a whole file for itself, as a PUT is: with its own rights, its own
 //! precondition, its own answer. What they share is the request, the commit and the object that their bytes go to.
 //!
 //! ```text
@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Memory: the group that gathers, the group that is being committed, and the answers.
+
+/// Many small files in one answer.
+mod fetch;
 
 use std::mem;
 use std::sync::Arc;
@@ -26,9 +29,11 @@ use tokio::task::spawn_blocking;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, pump};
 use crate::call::{Call, Place, Spaces, misunderstood};
-use crate::files::{completion, expectation, standing};
+use crate::files::{completion, expected_of, is_standing, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
+
+pub use fetch::fetch;
 
 /// How many bytes are committed together: enough for the sync to cost little a file, few enough to be held twice.
 const GROUP_BYTES: usize = 2 << 20;
@@ -151,7 +156,7 @@ impl Receiving {
     }
 
     /// Finds out where a record goes, and whether the caller may write there.
-    fn admit(&self, index: usize, record: BatchRecord) -> Result<Open, Refusal> {
+    fn admit(&mut self, index: usize, record: BatchRecord) -> Result<Open, Refusal> {
         let BatchRecord { id, path, size, blake3, mtime, executable, precondition } = record;
         let place = self.spaces.place_in_body(&path, Verb::WriteEntry)?;
         let mtime = stamp::parse_mtime(mtime.as_deref())?;
@@ -208,10 +213,11 @@ impl Receiving {
     fn decide(&self, wanted: &Wanted, file: ShortFile) -> Result<Decided, Refusal> {
         let Wanted { place, meta, precondition, .. } = wanted;
         let (identity, space) = (file.identity(), place.space.id);
-        if let Some(published) = standing(&self.store, place, &identity, meta)? {
+        let entry = self.store.entry(space, &place.path)?;
+        if let Some(published) = is_standing(&self.store, entry.as_ref(), &identity, meta) {
             return Ok(Decided::Stands(published));
         }
-        let expect = expectation(&self.store, space, &place.path, precondition.as_ref())??;
+        let expect = expected_of(&self.store, entry.as_ref(), precondition.as_ref())?;
         let held = self.store.catalog().blob_in_space(space, &self.store.fingerprint(&identity))?;
         let file = match held {
             Some(blob) => file.held_by(&blob),

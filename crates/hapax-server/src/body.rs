@@ -13,9 +13,13 @@ use hapax_proto::span::Length;
 /// From the socket into a sink.
 mod pump;
 
+/// Chunks into the socket, one made ahead.
+mod ahead;
+
 /// From a source into the socket.
 mod download;
 
+pub use ahead::{Ahead, Producer};
 pub use download::{Download, Source};
 pub use pump::{Bounds, Ended, Pumped, RequestBody, Sink, Stop, pump};
 
@@ -23,4 +27,4 @@ pub use pump::{Bounds, Ended, Pumped, RequestBody, Sink, Stop, pump};
 pub const CHUNK: Length = Length::new(256 << 10);
 
 /// [`CHUNK`] as the size of a buffer.
-const CHUNK_BYTES: usize = 256 << 10;
+pub const CHUNK_BYTES: usize = 256 << 10;

@@ -114,7 +114,7 @@ impl Call<'_> {
     }
 
     async fn space(&self, name: Option<UserName>, verb: Verb) -> Result<Space, Refusal> {
-        let spaces = self.spaces()?;
+        let mut spaces = self.spaces()?;
         let found = spawn_blocking(move || spaces.find(name.as_ref(), verb)).await;
         found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
@@ -125,7 +125,7 @@ impl Call<'_> {
     /// 401 if nobody asks.
     pub fn spaces(&self) -> Result<Spaces, Refusal> {
         let own = self.who()?.space;
-        Ok(Spaces { store: Arc::clone(&self.app.store), subject: self.caller.subject, own })
+        Ok(Spaces { store: Arc::clone(&self.app.store), subject: self.caller.subject, own, last: None })
     }
 
     /// Finds an upload, and asks whether the route's verb may be done to it.
@@ -208,12 +208,14 @@ impl Call<'_> {
     }
 }
 
-/// The spaces as one caller sees them.
-#[derive(Clone)]
+/// The spaces as one caller sees them during one request. What one request names lies in one space nearly always, so the
+/// last one is remembered.
 pub struct Spaces {
     store: Arc<Store>,
     subject: Subject,
     own: SpaceId,
+    /// How it was named, what was to be done in it, and what it is.
+    last: Option<(Option<UserName>, Verb, Space)>,
 }
 
 impl Spaces {
@@ -221,20 +223,26 @@ impl Spaces {
     ///
     /// # Errors
     /// As that.
-    pub fn place_in_body(&self, text: &str, verb: Verb) -> Result<Place, Refusal> {
+    pub fn place_in_body(&mut self, text: &str, verb: Verb) -> Result<Place, Refusal> {
         let (space, path) = named_in_body(text)?;
         let space = self.find(space.as_ref(), verb)?;
         let folder = path.is_root();
         Ok(Place { space, path, folder })
     }
 
-    fn find(&self, name: Option<&UserName>, verb: Verb) -> Result<Space, Refusal> {
+    fn find(&mut self, name: Option<&UserName>, verb: Verb) -> Result<Space, Refusal> {
+        if let Some((last, allowed, space)) = &self.last
+            && (last.as_ref(), *allowed) == (name, verb)
+        {
+            return Ok(space.clone());
+        }
         let found = match name {
             None => self.store.catalog().space_by_id(self.own)?,
             Some(name) => self.store.catalog().space(name.as_str())?,
         };
         let space = found.ok_or(Kind::NotFound)?;
         allow(&self.subject, verb, &Object::Space { owner: access_id(space.owner) })?;
+        self.last = Some((name.cloned(), verb, space.clone()));
         Ok(space)
     }
 }

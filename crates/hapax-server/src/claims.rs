@@ -20,52 +20,45 @@ use hapax_store::publish::{Published, Target};
 use hapax_store::store::Store;
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 pub use self::wider::prove;
-use crate::call::{Call, Place, bad_field};
+use crate::call::{Call, Place, Spaces, bad_field};
 use crate::challenges::Challenges;
 use crate::files::{completion, expectation, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
-/// Claims of one request that are worked on at once: enough for a group commit to be worth it.
-const AT_ONCE: usize = 64;
+/// Threads that work on the claims of one request: what they link at one moment shares a commit.
+const AT_ONCE: usize = 8;
+/// Claims that a thread takes at a time: one change of threads costs as much as several answers.
+const RUN: usize = 32;
 
 /// `POST /api/v1/claims`.
 pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let claims: Claims = call.json().await?;
     check_count(call, claims.items.len())?;
     let asker = Arc::new(Asker::of(call)?);
-    let mut results: Vec<Option<ClaimResult>> = Vec::new();
-    results.resize_with(claims.items.len(), || None);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut working = JoinSet::new();
-    for (index, item) in claims.items.into_iter().enumerate() {
-        let claimed = match parse(call, item).await {
-            Ok(claimed) => claimed,
-            Err(refusal) => {
-                results[index] = Some(refused(&refusal));
-                continue;
-            }
-        };
+    let mut items = claims.items.into_iter();
+    for run in 0.. {
+        let claimed: Vec<_> = items.by_ref().take(RUN).collect();
+        if claimed.is_empty() {
+            break;
+        }
         let turn = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        let asker = Arc::clone(&asker);
-        working.spawn(async move {
-            let answered = spawn_blocking(move || {
-                let _turn = turn;
-                answer(&asker, &claimed)
-            });
-            let answered =
-                answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-            (index, answered.unwrap_or_else(|refusal| refused(&refusal)))
+        let (asker, mut spaces) = (Arc::clone(&asker), call.spaces()?);
+        working.spawn_blocking(move || {
+            let _turn = turn;
+            let answer_one = |item| answer(&asker, &parse(&mut spaces, &asker.rules, item)?);
+            let answers = claimed.into_iter().map(answer_one);
+            (run, answers.map(|answer| answer.unwrap_or_else(|refusal| refused(&refusal))).collect())
         });
     }
-    while let Some(done) = working.join_next().await {
-        let (index, result) = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        results[index] = Some(result);
-    }
-    let results = results.into_iter().map(|result| result.expect("every claim was worked on")).collect();
+    let mut answered: Vec<(usize, Vec<ClaimResult>)> = working.join_all().await;
+    answered.sort_unstable_by_key(|(run, _)| *run);
+    let results = answered.into_iter().flat_map(|(_, answers)| answers).collect();
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
 }
 
@@ -105,10 +98,10 @@ struct Claimed {
 }
 
 /// Reads a claim.
-async fn parse(call: &Call<'_>, item: ClaimItem) -> Result<Claimed, Refusal> {
-    let place = call.place_in_body(&item.path, Verb::Claim).await?;
+fn parse(spaces: &mut Spaces, rules: &Rules, item: ClaimItem) -> Result<Claimed, Refusal> {
+    let place = spaces.place_in_body(&item.path, Verb::Claim)?;
     let digest = item.digest.as_ref().map(parse_digest).transpose()?.flatten();
-    let question = decide_question(digest, item.quick, Length::new(item.size), &call.app.config.claims);
+    let question = decide_question(digest, item.quick, Length::new(item.size), rules);
     let mtime = stamp::parse_mtime(item.mtime.as_deref())?;
     let meta = Meta { mtime, executable: item.executable, media_type: None };
     Ok(Claimed { place, question, meta, precondition: item.precondition })

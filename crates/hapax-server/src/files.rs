@@ -200,27 +200,38 @@ pub fn weigh(store: &Store, fields: &HeaderMap, entry: Option<Entry>) -> Result<
 /// Finds out what must stand at a target for a precondition of the native dialect to hold.
 ///
 /// # Errors
-/// The inner one is the problem: a folder stands there, or the precondition does not hold already.
+/// The inner one is the problem, as of [`expected_of`].
 pub fn expectation(
     store: &Store,
     space: SpaceId,
     path: &EntryPath,
     precondition: Option<&Guard>,
 ) -> Result<Result<Expect, Kind>, StoreError> {
-    let entry = store.entry(space, path)?;
-    let file = match &entry {
+    Ok(expected_of(store, store.entry(space, path)?.as_ref(), precondition))
+}
+
+/// Finds out the same where it is known what stands there.
+///
+/// # Errors
+/// A folder stands there, or the precondition does not hold already.
+pub fn expected_of(
+    store: &Store,
+    entry: Option<&Entry>,
+    precondition: Option<&Guard>,
+) -> Result<Expect, Kind> {
+    let file = match entry {
         None => None,
-        Some(Entry { kind: EntryKind::Folder, .. }) => return Ok(Err(Kind::IsAFolder)),
+        Some(Entry { kind: EntryKind::Folder, .. }) => return Err(Kind::IsAFolder),
         Some(entry @ Entry { kind: EntryKind::File { entity, .. }, .. }) => Some((entry, entity)),
     };
-    Ok(match (precondition, file) {
+    match (precondition, file) {
         (None, _) => Ok(Expect::Anything),
         (Some(Guard::Absent), None) => Ok(Expect::Nothing),
         (Some(Guard::Matches(etag)), Some((entry, entity))) if *etag == spell_entity_tag(store, entity) => {
             Ok(Expect::Entry(entry.id, entry.version))
         }
         (Some(_), _) => Err(Kind::PreconditionFailed),
-    })
+    }
 }
 
 /// Finds out whether a file stands at a place that is what somebody wants to put there, so that nothing need be changed.
@@ -233,16 +244,27 @@ pub fn standing(
     identity: &Identity,
     meta: &Meta,
 ) -> Result<Option<Published>, StoreError> {
-    let fingerprint = store.fingerprint(identity);
-    Ok(match store.entry(place.space.id, &place.path)? {
-        Some(Entry { kind: EntryKind::File { blob, meta: held, entity }, version, .. })
-            if blob.fingerprint == fingerprint
-                && (held.mtime, held.executable) == (meta.mtime, meta.executable) =>
-        {
-            let identity = *identity;
-            Some(Published { identity, fingerprint: entity, version, replaced: false, known: true })
-        }
-        _ => None,
+    Ok(is_standing(store, store.entry(place.space.id, &place.path)?.as_ref(), identity, meta))
+}
+
+/// Finds out the same where it is known what stands there.
+pub fn is_standing(
+    store: &Store,
+    entry: Option<&Entry>,
+    identity: &Identity,
+    meta: &Meta,
+) -> Option<Published> {
+    let Entry { kind: EntryKind::File { blob, meta: held, entity }, version, .. } = entry? else {
+        return None;
+    };
+    let is_same = blob.fingerprint == store.fingerprint(identity)
+        && (held.mtime, held.executable) == (meta.mtime, meta.executable);
+    is_same.then_some(Published {
+        identity: *identity,
+        fingerprint: *entity,
+        version: *version,
+        replaced: false,
+        known: true,
     })
 }
 

@@ -43,7 +43,7 @@ fn features(app: &App) -> Vec<String> {
         ("challenge", *scope >= Scope::Group),
     ];
     let claims = claims.into_iter().filter_map(|(name, is_on)| is_on.then_some(name));
-    ["batch", "tree"].into_iter().chain(claims).map(str::to_owned).collect()
+    ["batch", "batch-get", "tree"].into_iter().chain(claims).map(str::to_owned).collect()
 }
 
 /// Returns what the service refuses beyond, as clients are told.

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::body::{Download, RequestBody, Source};
+use crate::body::{Ahead, Download, Producer, RequestBody, Source};
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -119,6 +119,16 @@ pub fn empty(status: StatusCode, fields: HeaderMap) -> Response {
 
 /// Answers with bytes of a file, described by `fields`.
 pub fn file<S: Source + Unpin>(status: StatusCode, fields: HeaderMap, body: Download<S>) -> Response {
+    with_body(status, fields, body.boxed_unsync())
+}
+
+/// Answers with a body that is made while it is sent; one that fails on the way has no end.
+pub fn made<P: Producer + Unpin>(status: StatusCode, content_type: &'static str, body: Ahead<P>) -> Response {
+    let fields = HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, NO_SNIFFING),
+    ]);
     with_body(status, fields, body.boxed_unsync())
 }
 

@@ -73,6 +73,8 @@ routes! {
     ProveClaims = POST "/api/v1/claims/proofs" by Claim;
     /// Stores many small files.
     StoreBatch = POST "/api/v1/batch" by WriteEntry;
+    /// Reads many small files.
+    FetchBatch = POST "/api/v1/batch/get" by ReadEntry;
     /// The hash tree of a file.
     ReadTree { path: UrlPath } = GET "/api/v1/tree/{path}" by ReadEntry;
     /// Describes an entry, or lists a folder.

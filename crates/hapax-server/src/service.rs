@@ -103,6 +103,7 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::Claim => claims::claim(call).await,
         Route::ProveClaims => claims::prove(call).await,
         Route::StoreBatch => batch::store(call).await,
+        Route::FetchBatch => batch::fetch(call).await,
         Route::ReadTree { path } => hash_tree::read(call, path).await,
         Route::ReadEntry { path } => entries::read(call, path).await,
         Route::OperateOnEntry { path } => entries::operate(call, path).await,

@@ -96,6 +96,14 @@ impl ContentReader {
         Self { window: extents, fixed: true, ..Self::new(stores, content, size) }
     }
 
+    /// Goes on to another blob, with the object that is open: small files of one moment share one.
+    ///
+    /// # Errors
+    /// As [`Store::read_blob`].
+    pub fn turn_to(self, store: &Store, blob: &Blob) -> Result<Self, StoreError> {
+        Ok(Self { open: self.open, ..store.read_blob(blob)? })
+    }
+
     /// Returns how long the content is.
     pub fn size(&self) -> Length {
         self.size

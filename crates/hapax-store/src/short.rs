@@ -66,6 +66,12 @@ impl Store {
         Ok(ShortIntake { store: Arc::clone(self), writer, inline: Vec::new() })
     }
 
+    /// Returns a live blob that the publisher may read as a file that is whole: so it is linked under another name, and no
+    /// byte copied.
+    pub fn stored(&self, blob: &Blob) -> Result<ShortFile, StoreError> {
+        Ok(ShortFile { identity: self.identity(blob)?, content: Content::Held(blob.id) })
+    }
+
     /// Makes files visible, each for itself: one that is refused takes nothing from the others. In which order files of
     /// one name come is not defined. To be called with at most a thousand files, a part of bytes in all.
     ///

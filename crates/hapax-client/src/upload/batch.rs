@@ -25,10 +25,10 @@ use crate::attempt::repeat;
 use crate::cache::Digested;
 use crate::checkpoint::Direction;
 use crate::claim::{CLAIM_MIN, claim_all, remember_all};
-use crate::client::{Client, absolute};
+use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Progress, Silent};
-use crate::source::{Loaded, load, unchanged};
+use crate::source::{Loaded, absolute, load, unchanged};
 use crate::wire::{Content, Meter, Payload, Pieces};
 
 /// Longer files have requests of their own.

@@ -616,9 +616,12 @@ async fn a_known_tree_is_linked_without_being_read() {
     let bench = Bench::new().await;
     let client = bench.client(10).await;
     bench.write(&noise(100_000, 26));
-    let file =
-        |path| Known { source: bench.path(), target: Target { path: remote(path), precondition: None } };
-    let linked = claim_known(&client, &[file("/a")], &bench.silent).await.unwrap();
+    let file = |path| Known {
+        source: bench.path(),
+        facts: None,
+        target: Target { path: remote(path), precondition: None },
+    };
+    let linked = claim_known(&client, vec![file("/a")], &bench.silent).await.unwrap();
     assert_eq!(linked, [None], "nothing is known of it");
     let events = Arc::new(Mutex::new(Vec::new()));
     let facts = hapax_client::source::Source::open(&bench.path()).await.unwrap().1;
@@ -632,7 +635,7 @@ async fn a_known_tree_is_linked_without_being_read() {
         names.lock().unwrap().push(name.to_owned());
         Fault::None
     });
-    let linked = claim_known(&client, &[file("/a"), file("/b")], &bench.silent).await.unwrap();
+    let linked = claim_known(&client, vec![file("/a"), file("/b")], &bench.silent).await.unwrap();
     assert!(linked.iter().all(Option::is_some));
     bench.assert_stored("/b");
     assert_eq!(*events.lock().unwrap(), ["POST /api/v1/claims"]);

@@ -563,3 +563,68 @@ pub enum BatchOutcome {
         problem: String,
     },
 }
+
+/// `POST /api/v1/batch/get`: which files are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchBatch {
+    /// The files, in the order in which they are answered.
+    pub items: Vec<FetchItem>,
+}
+
+/// One file that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchItem {
+    /// The client's number for it, by which the answer names it.
+    pub id: u64,
+    /// Where it is, `[/@space]/path`.
+    pub path: String,
+    /// Which version is wanted; whichever there is, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// The header of one record of the answer to `POST /api/v1/batch/get`; its content stands right behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchRecord {
+    /// Which item.
+    pub id: u64,
+    /// The HTTP status that a request for this file alone would have had.
+    pub status: u16,
+    /// What follows, or why nothing does.
+    #[serde(flatten)]
+    pub outcome: FetchOutcome,
+}
+
+/// What came of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FetchOutcome {
+    /// `size` bytes of content follow, which hash to `blake3`.
+    File(FetchedFile),
+    /// Nothing follows.
+    Refused {
+        /// The name of the problem.
+        problem: String,
+    },
+}
+
+/// A file as a batch brings it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedFile {
+    /// The long form of its path.
+    pub path: String,
+    /// The entity tag, quoted.
+    pub etag: String,
+    /// How many bytes of content follow.
+    pub size: u64,
+    /// What they hash to.
+    pub blake3: FileHash,
+    /// The source's modification time, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<String>,
+    /// The executable bit.
+    #[serde(default)]
+    pub executable: bool,
+}

@@ -10,10 +10,9 @@ use bytes::Bytes;
 use hapax_proto::byteranges::Piece;
 use hapax_proto::span::{Length, Span};
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::body::CHUNK;
-use crate::metrics;
+use crate::body::ahead::{Ahead, Producer};
 
 /// Where chunks come from. `read` runs on a blocking thread.
 pub trait Source: Send + 'static {
@@ -26,28 +25,43 @@ pub trait Source: Send + 'static {
 
 /// A body on its way out: spans of a file, and texts between them.
 ///
-/// It reads ahead by one chunk and only on demand, so a client that takes nothing holds no thread; a chunk may hold
-/// several pieces, so many small ranges cost few hops. When stored bytes fail on the way, the body fails, and with it
-/// the connection (HTTP/2: the stream): the client sees a body that is too short, never one that is wrong.
+/// It reads ahead as [`Ahead`] does; a chunk may hold several pieces, so many small ranges cost few hops.
 pub struct Download<S: Source> {
-    /// What was not read yet.
-    unread: VecDeque<Piece>,
+    chunks: Ahead<Pieces<S>>,
     /// What was not sent yet.
     unsent: Length,
-    next: Next<S>,
 }
 
-/// The chunk to be sent next.
-enum Next<S: Source> {
-    /// It is here.
-    Ready(Bytes, S),
-    /// It is being read.
-    Reading(JoinHandle<Chunk<S>>),
-    /// There is none.
-    None,
+/// What was not read yet, and where from.
+struct Pieces<S> {
+    unread: VecDeque<Piece>,
+    source: S,
 }
 
-type Chunk<S> = Result<(Bytes, S), <S as Source>::Error>;
+impl<S: Source> Producer for Pieces<S> {
+    type Error = S::Error;
+
+    fn produce(&mut self) -> Result<Option<Bytes>, S::Error> {
+        let (pieces, length) = take_chunk(&mut self.unread);
+        if length.is_zero() {
+            return Ok(None);
+        }
+        let length = usize::try_from(length.get()).expect("a chunk fits into memory");
+        let mut chunk = Vec::with_capacity(length);
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => chunk.extend_from_slice(&text),
+                Piece::File(span) => self.source.read(span, &mut chunk)?,
+            }
+        }
+        assert_eq!(chunk.len(), length, "a source appends exactly the spans");
+        Ok(Some(Bytes::from(chunk)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.unread.is_empty()
+    }
+}
 
 impl<S: Source> Download<S> {
     /// Reads the first chunk, so that a damaged file can still be answered with a status of its own.
@@ -57,48 +71,7 @@ impl<S: Source> Download<S> {
     pub async fn begin(source: S, pieces: Vec<Piece>) -> Result<Self, S::Error> {
         let unsent = pieces.iter().map(Piece::length).try_fold(Length::ZERO, Length::checked_add);
         let unsent = unsent.expect("a body is at most a file with short texts in between");
-        let mut download = Self { unread: pieces.into(), unsent, next: Next::None };
-        download.read_ahead(source);
-        if let Next::Reading(handle) = download.next {
-            let (chunk, source) = joined(handle.await)?;
-            download.next = Next::Ready(chunk, source);
-        }
-        Ok(download)
-    }
-
-    /// Begins to read the next chunk, if there is one.
-    fn read_ahead(&mut self, mut source: S) {
-        let (pieces, length) = take_chunk(&mut self.unread);
-        if length.is_zero() {
-            self.next = Next::None;
-            return;
-        }
-        self.next = Next::Reading(spawn_blocking(move || {
-            let length = usize::try_from(length.get()).expect("a chunk fits into memory");
-            let mut chunk = Vec::with_capacity(length);
-            for piece in pieces {
-                match piece {
-                    Piece::Text(text) => chunk.extend_from_slice(&text),
-                    Piece::File(span) => source.read(span, &mut chunk)?,
-                }
-            }
-            assert_eq!(chunk.len(), length, "a source appends exactly the spans");
-            Ok((Bytes::from(chunk), source))
-        }));
-    }
-
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Chunk<S>>> {
-        match std::mem::replace(&mut self.next, Next::None) {
-            Next::None => Poll::Ready(None),
-            Next::Ready(chunk, source) => Poll::Ready(Some(Ok((chunk, source)))),
-            Next::Reading(mut handle) => match Pin::new(&mut handle).poll(cx) {
-                Poll::Ready(chunk) => Poll::Ready(Some(joined(chunk))),
-                Poll::Pending => {
-                    self.next = Next::Reading(handle);
-                    Poll::Pending
-                }
-            },
-        }
+        Ok(Self { chunks: Ahead::begin(Pieces { unread: pieces.into(), source }).await?, unsent })
     }
 }
 
@@ -128,11 +101,6 @@ fn cut(span: Span, length: Length) -> (Span, Span) {
     (now, Span::new(now.end(), span.end()).expect("it ends within the span"))
 }
 
-/// Carries a panic of the blocking thread over to this one.
-fn joined<T>(read: Result<T, tokio::task::JoinError>) -> T {
-    read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
 impl<S: Source + Unpin> Body for Download<S> {
     type Data = Bytes;
     type Error = io::Error;
@@ -141,22 +109,9 @@ impl<S: Source + Unpin> Body for Download<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let Some(chunk) = ready!(self.poll_chunk(cx)) else {
-            return Poll::Ready(None);
-        };
-        match chunk {
-            Ok((chunk, source)) => {
-                let length = Length::of(&chunk);
-                self.unsent = self.unsent.checked_sub(length).expect("a chunk lies in what is unsent");
-                metrics::body_sent(length.get());
-                self.read_ahead(source);
-                Poll::Ready(Some(Ok(Frame::data(chunk))))
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn Error, "a download is cut short");
-                Poll::Ready(Some(Err(io::Error::other(error))))
-            }
-        }
+        let Some(chunk) = ready!(self.chunks.poll_chunk(cx)?) else { return Poll::Ready(None) };
+        self.unsent = self.unsent.checked_sub(Length::of(&chunk)).expect("a chunk lies in what is unsent");
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {

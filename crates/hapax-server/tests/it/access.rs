@@ -2,13 +2,15 @@
 
 use hapax_proto::access::{Access, Object, Role, Scopes, Subject, Verb, decide_access};
 use hapax_proto::batch;
-use hapax_proto::dialect::native::{BatchOutcome, BatchResult, ClaimResult, ClaimResults};
+use hapax_proto::dialect::native::{
+    BatchOutcome, BatchResult, ClaimResult, ClaimResults, FetchOutcome, FetchRecord,
+};
 use hapax_server::routes::{Row, TABLE};
 use http::Method;
 use serde_json::json;
 
 use crate::server::Running;
-use crate::wire::Client;
+use crate::wire::{Client, Wire};
 
 /// What a verb is done to in the rows of the table, as the owner of everything sees it.
 fn object(verb: Verb, owner: u64) -> Object {
@@ -38,6 +40,7 @@ async fn ask(client: &Client, row: &Row, method: &Method, upload: &str) -> (u16,
         "CreateUpload" => json!({"key": "k".repeat(16), "path": "/@alice/up", "size": 1}),
         "Claim" => json!({"items": [{"path": "/@alice/up", "size": 1, "digest": null}]}),
         "OperateOnEntry" => json!({"op": "move", "to": "/@alice/other"}),
+        "FetchBatch" => json!({"items": [{"id": 1, "path": "/@alice/file"}]}),
         _ => json!({}),
     };
     let metadata = format!("path {}", data_encoding::BASE64.encode(b"/@alice/up"));
@@ -49,6 +52,9 @@ async fn ask(client: &Client, row: &Row, method: &Method, upload: &str) -> (u16,
     ];
     if row.name == "StoreBatch" {
         return ask_batch(client, &target).await;
+    }
+    if row.name == "FetchBatch" {
+        return ask_for_batch(client, &target, &body.to_string()).await;
     }
     // What is not of a route's dialect means nothing to it.
     let fields = if row.pattern.starts_with("/tus/") { &fields[..] } else { &fields[..1] };
@@ -74,6 +80,28 @@ async fn ask_batch(client: &Client, target: &str) -> (u16, String) {
     match answer.read::<BatchResult>() {
         BatchResult { status, outcome: BatchOutcome::Refused { problem }, .. } => (status, problem),
         BatchResult { status, .. } => (status, String::new()),
+    }
+}
+
+/// Asks for a batch of one file, which is refused by itself.
+async fn ask_for_batch(client: &Client, target: &str, body: &str) -> (u16, String) {
+    // An answer of HTTP/1.0 ends with its connection.
+    let head =
+        client.head("POST", target, &[("Content-Type", "application/json")]).replace("HTTP/1.1", "HTTP/1.0");
+    let mut wire = Wire::connect(client.address).await;
+    wire.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+    let answer = wire.head().await;
+    if answer.status.as_u16() != 200 {
+        return (answer.status.as_u16(), answer.field("hapax-problem").to_owned());
+    }
+    let (body, mut decoder) =
+        (wire.rest().await, batch::Decoder::<FetchRecord>::new(batch::Limits::default()));
+    match decoder.next(&mut &body[..]).unwrap() {
+        Some(batch::Piece::Begin(record)) => match record.outcome {
+            FetchOutcome::Refused { problem } => (record.status, problem),
+            FetchOutcome::File(_) => (record.status, String::new()),
+        },
+        other => panic!("{other:?}"),
     }
 }
 

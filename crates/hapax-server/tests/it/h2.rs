@@ -105,6 +105,12 @@ impl Sending {
         }
     }
 
+    /// Ends the body, and waits until the stream is broken under the answer.
+    pub(crate) async fn end_without_answer(self) {
+        drop(self.frames);
+        assert!(self.answer.await.unwrap().is_err(), "the answer has an end");
+    }
+
     /// Resets the stream.
     pub(crate) async fn reset(self) {
         let _answered_early = self.frames.send(Err(io::ErrorKind::ConnectionAborted.into())).await;

@@ -85,6 +85,9 @@ mod candidates;
 /// Many small files in one request.
 mod batch;
 
+/// Many small files in one answer.
+mod fetch;
+
 /// Accounts, tokens, housekeeping.
 mod accounts;
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
@@ -180,6 +181,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Without it SQLite compiles a cached statement again for every key it is asked with, in case a plan for that very
+    // value were better: most of the time of a read.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(())
 }

@@ -11,6 +11,7 @@ use hapax_client::api::RemotePath;
 use hapax_client::claim::{Known, Target, claim_known};
 use hapax_client::client::Client;
 use hapax_client::progress::{Event, Progress, Silent};
+use hapax_client::source::Facts;
 use hapax_client::upload::{
     Batched, Cut, How, Outcome, Put as Wish, Small, batch_capacity, put_batch, put_file, put_stream,
 };
@@ -40,6 +41,8 @@ struct Job {
     source: PathBuf,
     target: Remote,
     size: u64,
+    /// What the source is, if it was looked at on the way through its folder.
+    facts: Option<Facts>,
     /// What must hold at the target.
     guard: Option<Precondition>,
 }
@@ -229,7 +232,8 @@ fn plan(
         for file in found.files {
             match inside(&root, &file.names) {
                 Ok(target) => {
-                    jobs.push(Job { source: file.path, target, size: file.size, guard: guard(put) });
+                    let (size, facts) = (file.facts.size().get(), Some(file.facts));
+                    jobs.push(Job { source: file.path, target, size, facts, guard: guard(put) });
                 }
                 Err(failure) => tally.fail(&context.screen, &failure),
             }
@@ -249,7 +253,7 @@ fn job(source: &Path, target: &Remote, put: &Put) -> Result<Job, Failure> {
             let failure = Failure::usage("standard input has no name to be put into a folder under");
             return Err(failure.hint(format!("name the file: {target}name")));
         }
-        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0, guard });
+        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0, facts: None, guard });
     }
     let metadata = std::fs::metadata(source).map_err(|error| Failure::io("read", source, &error))?;
     if metadata.is_dir() {
@@ -257,7 +261,7 @@ fn job(source: &Path, target: &Remote, put: &Put) -> Result<Job, Failure> {
         return Err(failure.hint("add -r to send it with everything in it"));
     }
     let target = if target.is_folder { target.join(name_of(source)?)? } else { target.clone() };
-    Ok(Job { source: source.to_owned(), target, size: metadata.len(), guard })
+    Ok(Job { source: source.to_owned(), target, size: metadata.len(), facts: None, guard })
 }
 
 /// Returns where a folder goes: `photos` under its name, what lies in `photos/` without it.
@@ -298,10 +302,12 @@ fn wish(job: &Job, put: &Put) -> Wish {
 
 /// Asks about all files at once which ones need not be sent.
 async fn link(client: &Client, jobs: &[Job], put: &Put) -> Result<Vec<Option<Completed>>, Failure> {
-    let known: Vec<Known> =
-        jobs.iter().map(|job| Known { source: job.source.clone(), target: wish(job, put).target }).collect();
+    let known = |job: &Job| {
+        let (source, facts) = (job.source.clone(), job.facts);
+        Known { source, facts, target: wish(job, put).target }
+    };
     let silent: Arc<dyn Progress> = Arc::new(Silent);
-    Ok(claim_known(client, &known, &silent).await?)
+    Ok(claim_known(client, jobs.iter().map(known).collect(), &silent).await?)
 }
 
 async fn send(

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hapax_client::source::Facts;
+
 use crate::exit::{Code, Failure};
 
 /// A file below a folder.
@@ -14,8 +16,8 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     /// The names from the folder down to it.
     pub(super) names: Vec<String>,
-    /// How large it is.
-    pub(super) size: u64,
+    /// What it is.
+    pub(super) facts: Facts,
 }
 
 /// What lies below a folder, in byte order of the names.
@@ -63,7 +65,7 @@ fn enter(folder: &Path, names: &[String], walked: &mut Walked) -> io::Result<()>
                 }
             }
             Ok(metadata) if metadata.is_file() => {
-                walked.files.push(Found { path, names, size: metadata.len() });
+                walked.files.push(Found { path, names, facts: Facts::of(&metadata) });
             }
             Ok(_) => walked.skipped.push(path),
             Err(error) => walked.failures.push(Failure::io("read", &path, &error)),
@@ -114,7 +116,8 @@ mod tests {
         fs::write(root.join("a"), "1").unwrap();
         symlink(root, root.join("loop")).unwrap();
         let walked = walk(root).unwrap();
-        let files: Vec<_> = walked.files.iter().map(|found| (found.names.join("/"), found.size)).collect();
+        let files: Vec<_> =
+            walked.files.iter().map(|found| (found.names.join("/"), found.facts.size().get())).collect();
         assert_eq!(files, [("a".to_owned(), 1), ("b/x".to_owned(), 2)]);
         assert_eq!(walked.folders, [["b", "empty"]]);
         assert_eq!(walked.skipped, [root.join("loop")]);
