@@ -111,22 +111,17 @@ pub async fn prove(call: &mut Call<'_>) -> Result<Response, Refusal> {
         let result = if let Some(challenge) = challenge {
             judged(call, &asker, challenge, proof).await?
         } else {
+            asker.challenges.was_wrong(asker.user, now);
             metrics::challenge_answered(false, 0);
             Ok(None)
         };
-        results.push(match result {
-            Ok(Some(linked)) => linked,
-            Ok(None) => {
-                asker.challenges.was_wrong(asker.user, now);
-                ClaimResult::Upload
-            }
-            Err(refusal) => refused(&refusal),
-        });
+        let result = result.map(|linked| linked.unwrap_or(ClaimResult::Upload));
+        results.push(result.unwrap_or_else(|refusal| refused(&refusal)));
     }
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
 }
 
-/// Finds out what an answer is worth; `None` if it proves nothing. The reading ends when nobody waits for it any more.
+/// Finds out what an answer is worth; `None` if nothing is linked for it. The reading ends when nobody waits for it any more.
 async fn judged(
     call: &Call<'_>,
     asker: &Arc<Asker>,
@@ -155,14 +150,15 @@ async fn judged(
     }
 }
 
-/// Returns the content, of those that a claim may still reach, that an answer proves possession of. Blocks for as long as
-/// reading it takes.
+/// Returns the content, of those that a claim may still reach, that an answer proves possession of, and counts an answer
+/// that is wrong. What was deleted meanwhile proves nobody wrong. Blocks for as long as reading takes.
 fn proven(
     asker: &Asker,
     (digest, size): (&Digest, Length),
     (begin, proof): (&dyn Fn() -> ProofHasher, Proof),
     go: Pace<'_>,
 ) -> Result<Option<Blob>, StoreError> {
+    let mut is_wrong = false;
     for blob in spoken_of(asker, digest, size)? {
         if !asker.challenges.may_read(asker.user, size, Instant::now()) {
             return Ok(None);
@@ -178,12 +174,18 @@ fn proven(
             }
             expected => expected?,
         };
-        let is_right = expected == Some(proof);
+        // Nobody waits for the answer any more.
+        let Some(expected) = expected else { return Ok(None) };
+        let is_right = expected == proof;
         metrics::challenge_answered(is_right, size.get());
         if is_right {
             asker.challenges.was_right(asker.user, size);
             return Ok(Some(blob));
         }
+        is_wrong = true;
+    }
+    if is_wrong {
+        asker.challenges.was_wrong(asker.user, Instant::now());
     }
     Ok(None)
 }
