@@ -38,6 +38,9 @@ mod silent;
 /// A server that was killed and comes back.
 mod restart;
 
+/// What answers to claims cost and tell.
+mod claims;
+
 /// The table and the raw samples.
 mod report;
 
@@ -96,6 +99,8 @@ enum Topic {
     Stalled,
     /// The first answer of a server that was killed
     Restart,
+    /// What the time of claims tells, and what a proof costs
+    Claims,
 }
 
 /// What all measurements are given.
@@ -177,6 +182,7 @@ impl Bench {
             Topic::TakeOver => silent::take_over(self),
             Topic::Stalled => silent::stalled(self),
             Topic::Restart => restart::run(self),
+            Topic::Claims => claims::run(self),
         }
     }
 }
