@@ -103,7 +103,7 @@ fn times(bench: &Bench, scope: &str) -> anyhow::Result<Vec<Metric>> {
         Metric::new(
             &format!("the two apart, scope {scope}, |z|"),
             "rank sum test; above 3 is no accident",
-            [score],
+            [apart],
             Bar::None,
         ),
     ])
