@@ -599,15 +599,19 @@ pub trait Catalog: Send + Sync {
     /// Returns the live blob with this fingerprint, if an entry of the space points to it.
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
 
-    /// Returns the live blob with this fingerprint, whoever has it.
-    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
-
     /// Returns live blobs of this size, by row, that an entry of the space points to.
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError>;
 
-    /// Returns how many accounts beside one have an entry that points to the blob, counted up to `limit`; of its own group
-    /// only, if `group` says so, which for an account without a group is nobody.
-    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError>;
+    /// Returns the live blob with this fingerprint, whoever has it, and how many accounts beside one have an entry that
+    /// points to it, counted up to `limit`; of its own group only, if `group` says so, which for an account without a group
+    /// is nobody. It takes the same steps for a blob that is not there.
+    fn held_by_others(
+        &self,
+        fingerprint: &Fingerprint,
+        beside: UserId,
+        group: bool,
+        limit: u32,
+    ) -> Result<Option<(Blob, u32)>, StoreError>;
 
     /// Returns the digests kept of a blob, sealed, in the order of their algorithms.
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError>;

@@ -74,22 +74,20 @@ pub(super) fn pose(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refu
 /// Returns the contents beyond the caller's own that a digest names, if they are spoken of.
 fn spoken_of(asker: &Asker, digest: &Digest, size: Length) -> Result<Vec<Blob>, StoreError> {
     let Asker { store, rules, user, .. } = asker;
-    let named = match digest.file_hash() {
-        Some(blake3) => {
-            store.catalog().live_blob(&store.fingerprint(&Identity { blake3, size }))?.into_iter().collect()
+    let fingerprints = match digest.file_hash() {
+        Some(blake3) => vec![store.fingerprint(&Identity { blake3, size })],
+        None => {
+            let named = store.find_by_digest(None, digest, size, CHALLENGED_MAX)?;
+            named.into_iter().map(|blob| blob.fingerprint).collect()
         }
-        None => store.find_by_digest(None, digest, size, CHALLENGED_MAX)?,
     };
-    let group = rules.scope == Scope::Group;
-    let most = rules.holders_max.max(1);
-    let counted = named.iter().map(|blob| {
-        let holders = store.catalog().holders(blob.id, *user, group, most)?;
-        Ok(Wide { fingerprint: &blob.fingerprint.0, holders })
-    });
-    let counted = counted.collect::<Result<Vec<_>, StoreError>>()?;
-    let speak = |content: &Wide<'_>| decide_challenge(rules, size, [*content]);
-    let spoken: Vec<_> = counted.iter().map(speak).collect();
-    Ok(named.into_iter().zip(spoken).filter_map(|(blob, spoken)| spoken.then_some(blob)).collect())
+    let (group, most) = (rules.scope == Scope::Group, rules.holders_max.max(1));
+    let held = fingerprints.iter().map(|it| store.catalog().held_by_others(it, *user, group, most));
+    let held = held.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()?;
+    let is_spoken_of = |(blob, holders): &(Blob, u32)| {
+        decide_challenge(rules, size, [Wide { fingerprint: &blob.fingerprint.0, holders: *holders }])
+    };
+    Ok(held.into_iter().filter(is_spoken_of).map(|(blob, _)| blob).collect())
 }
 
 /// `POST /api/v1/claims/proofs`.

@@ -109,16 +109,18 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().blob_in_space(space, fingerprint))
     }
 
-    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
-        Ok(self.locked().live_blob(fingerprint))
-    }
-
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
         Ok(self.locked().blobs_of_size(space, size, limit))
     }
 
-    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.locked().holders(blob, beside, group, limit))
+    fn held_by_others(
+        &self,
+        fingerprint: &Fingerprint,
+        beside: UserId,
+        group: bool,
+        limit: u32,
+    ) -> Result<Option<(Blob, u32)>, StoreError> {
+        Ok(self.locked().held_by_others(fingerprint, beside, group, limit))
     }
 
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {

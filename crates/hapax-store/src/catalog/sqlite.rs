@@ -292,16 +292,20 @@ impl Catalog for SqliteCatalog {
         self.read("look a blob up", |db| blobs::in_space(db, space, fingerprint))
     }
 
-    fn live_blob(&self, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
-        self.read("look a blob up", |db| blobs::live(db, fingerprint))
-    }
-
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
         self.read("look a size up", |db| blobs::of_size(db, space, size, limit))
     }
 
-    fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> Result<u32, StoreError> {
-        self.read("count who holds a blob", |db| accounts::holders(db, blob, beside, group, limit))
+    fn held_by_others(
+        &self,
+        fingerprint: &Fingerprint,
+        beside: UserId,
+        group: bool,
+        limit: u32,
+    ) -> Result<Option<(Blob, u32)>, StoreError> {
+        self.read("count who holds a blob", |db| {
+            blobs::held_by_others(db, fingerprint, (beside, group, limit))
+        })
     }
 
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError> {

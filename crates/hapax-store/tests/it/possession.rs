@@ -29,7 +29,7 @@ fn put(world: &World, path: &str, bytes: &[u8]) -> Blob {
     world.put(path, bytes);
     let fingerprint =
         world.store.fingerprint(&Identity { blake3: FileHash::of(bytes), size: Length::of(bytes) });
-    world.store.catalog().live_blob(&fingerprint).unwrap().unwrap()
+    world.store.catalog().blob_in_space(world.space, &fingerprint).unwrap().unwrap()
 }
 
 #[test]

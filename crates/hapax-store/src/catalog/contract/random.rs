@@ -471,8 +471,8 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         let algorithms = &Algorithm::ALL[..usize::from(number)];
         tell(format!("unfindable {id}"), &catalog.unfindable(algorithms).unwrap());
         for (user, group) in (0..3).flat_map(|user| [(UserId(user), false), (UserId(user), true)]) {
-            let holders = catalog.holders(BlobId(id), user, group, 2).unwrap();
-            tell(format!("holders of {id} beside {user}, group {group}"), &holders);
+            let held = catalog.held_by_others(&fingerprint(number), user, group, 2).unwrap();
+            tell(format!("{number} held beside {user}, group {group}"), &held);
         }
     }
     for number in 0..OBJECTS {
@@ -507,8 +507,6 @@ fn ask_entries(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         for number in (0..5).chain(PENDING..PENDING + 5) {
             let blob = catalog.blob_in_space(space, &fingerprint(number)).unwrap();
             told.insert(format!("blob {number} in {space}"), format!("{blob:?}"));
-            let blob = catalog.live_blob(&fingerprint(number)).unwrap();
-            told.insert(format!("blob {number}"), format!("{blob:?}"));
         }
         for count in 0..5 {
             let blobs = catalog.blobs_of_size(space, cells(count), 2).unwrap();

@@ -200,18 +200,25 @@ impl Tables {
         self.shown_by(*id).any(|entry| self.entries[&entry].space == space).then(|| self.blob(*id))
     }
 
-    pub(super) fn live_blob(&self, fingerprint: &Fingerprint) -> Option<Blob> {
-        let live = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.orphan.is_none();
-        self.blobs.iter().find(|(_, blob)| live(blob)).map(|(id, _)| self.blob(*id))
-    }
-
     pub(super) fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Vec<Blob> {
         let alike = self.blobs.iter().filter(|(_, blob)| blob.size == size).map(|(id, _)| *id);
         let shown = alike.filter(|id| self.shown_by(*id).any(|entry| self.entries[&entry].space == space));
         shown.map(|id| self.blob(id)).take(limit).collect()
     }
 
-    pub(super) fn holders(&self, blob: BlobId, beside: UserId, group: bool, limit: u32) -> u32 {
+    pub(super) fn held_by_others(
+        &self,
+        fingerprint: &Fingerprint,
+        beside: UserId,
+        group: bool,
+        limit: u32,
+    ) -> Option<(Blob, u32)> {
+        let live = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.orphan.is_none();
+        let (id, _) = self.blobs.iter().find(|(_, blob)| live(blob))?;
+        Some((self.blob(*id), self.holders(*id, beside, group).min(limit)))
+    }
+
+    fn holders(&self, blob: BlobId, beside: UserId, group: bool) -> u32 {
         let group_of = |user| self.users.get(&user).and_then(|user| user.group.as_deref());
         let owners = self.shown_by(blob).map(|entry| self.spaces[&self.entries[&entry].space].owner);
         let within = |owner: &UserId| {
@@ -219,7 +226,7 @@ impl Tables {
                 && (!group || group_of(beside).is_some_and(|group| group_of(*owner) == Some(group)))
         };
         let holders: BTreeSet<_> = owners.filter(within).collect();
-        u32::try_from(holders.len()).unwrap_or(u32::MAX).min(limit)
+        u32::try_from(holders.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn spares(&self, limit: usize) -> Vec<(Blob, ContentId)> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{BlobId, EntryId, Outcome, Refusal, SpaceId, Token, TokenId, User, UserId};
+use super::super::{EntryId, Outcome, Refusal, SpaceId, Token, TokenId, User, UserId};
 use super::{Applied, entries, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
 
@@ -66,23 +66,6 @@ pub(super) fn set_group(db: &Connection, user: UserId, group: Option<&str>) -> A
         db.prepare_cached("UPDATE users SET \"group\" = ?2 WHERE id = ?1")?
             .execute(params![user.0, group])?,
     )
-}
-
-/// A blob that many entries of one space point to is counted in as many steps: it takes as long as its owner wants.
-pub(super) fn holders(
-    db: &Connection,
-    blob: BlobId,
-    beside: UserId,
-    group: bool,
-    limit: u32,
-) -> rusqlite::Result<u32> {
-    db.prepare_cached(
-        "SELECT count(*) FROM (
-             SELECT DISTINCT s.owner FROM entries e JOIN spaces s ON s.id = e.space JOIN users u ON u.id = s.owner
-             WHERE e.blob = ?1 AND s.owner <> ?2
-               AND (NOT ?3 OR u.\"group\" = (SELECT \"group\" FROM users WHERE id = ?2)) LIMIT ?4)",
-    )?
-    .query_row(params![blob.0, beside.0, group, limit], |found| found.get(0))
 }
 
 pub(super) fn remove_user(db: &Connection, user: UserId, now: Moment) -> Applied {

@@ -3,7 +3,7 @@
 use hapax_proto::span::{Length, Span};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, Outcome, Refusal, SpaceId};
+use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, Outcome, Refusal, SpaceId, UserId};
 use super::{Applied, Stop, row};
 use crate::clock::Timestamp;
 use crate::id::{DirId, ObjectId, ObjectName};
@@ -260,21 +260,63 @@ pub(super) fn in_space(
     space: SpaceId,
     fingerprint: &Fingerprint,
 ) -> rusqlite::Result<Option<Blob>> {
-    let blob = live(db, fingerprint)?;
-    // Asked of what nobody has as well: what others have must not take longer.
-    let id = blob.as_ref().map_or(0, |blob| blob.id.0);
+    let Some(nearest) = nearest(db, fingerprint)? else { return Ok(None) };
     let is_there = db
         .prepare_cached("SELECT 1 FROM entries WHERE blob = ?1 AND space = ?2 LIMIT 1")?
-        .exists(params![id, space.0])?;
-    Ok(blob.filter(|_| is_there))
+        .exists(params![nearest.blob.id.0, space.0])?;
+    Ok(nearest.if_it_is(fingerprint).filter(|_| is_there))
 }
 
-pub(super) fn live(db: &Connection, fingerprint: &Fingerprint) -> rusqlite::Result<Option<Blob>> {
-    db.prepare_cached(&format!(
-        "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.fingerprint = ?1 AND b.orphan IS NULL"
-    ))?
-    .query_row([&fingerprint.0[..]], |found| blob_from(found, 0))
-    .optional()
+pub(super) fn held_by_others(
+    db: &Connection,
+    fingerprint: &Fingerprint,
+    (beside, group, limit): (UserId, bool, u32),
+) -> rusqlite::Result<Option<(Blob, u32)>> {
+    let Some(nearest) = nearest(db, fingerprint)? else { return Ok(None) };
+    // A blob that many entries of one space point to is counted in as many steps: it takes as long as its owner wants.
+    let holders = db
+        .prepare_cached(
+            "SELECT count(*) FROM (
+                 SELECT DISTINCT s.owner FROM entries e
+                     JOIN spaces s ON s.id = e.space JOIN users u ON u.id = s.owner
+                 WHERE e.blob = ?1 AND s.owner <> ?2
+                   AND (NOT ?3 OR u.\"group\" = (SELECT \"group\" FROM users WHERE id = ?2)) LIMIT ?4)",
+        )?
+        .query_row(params![nearest.blob.id.0, beside.0, group, limit], |found| found.get(0))?;
+    Ok(nearest.if_it_is(fingerprint).map(|blob| (blob, holders)))
+}
+
+/// The blob that stands where one with some fingerprint would stand.
+struct Nearest {
+    blob: Blob,
+    is_orphan: bool,
+}
+
+impl Nearest {
+    /// Returns it if it is the one that was looked for, and live.
+    fn if_it_is(self, fingerprint: &Fingerprint) -> Option<Blob> {
+        (self.blob.fingerprint == *fingerprint && !self.is_orphan).then_some(self.blob)
+    }
+}
+
+/// Looks a fingerprint up. For one that is not there it finds the next one, so that whoever measures how long the answer
+/// takes does not learn which it was: fingerprints are keyed, and the next one is anybody's.
+fn nearest(db: &Connection, fingerprint: &Fingerprint) -> rusqlite::Result<Option<Nearest>> {
+    let find = |condition: &str| {
+        db.prepare_cached(&format!(
+            "SELECT {BLOB_COLUMNS}, b.orphan IS NOT NULL FROM blobs b WHERE b.fingerprint {condition}
+             ORDER BY b.fingerprint LIMIT 1"
+        ))?
+        .query_row([&fingerprint.0[..]], |found| {
+            Ok(Nearest { blob: blob_from(found, 0)?, is_orphan: found.get(5)? })
+        })
+        .optional()
+    };
+    // Behind the last one comes the first one.
+    match find(">= ?1")? {
+        None => find("<= ?1"),
+        found => Ok(found),
+    }
 }
 
 pub(super) fn of_size(

@@ -24,13 +24,21 @@ fn holders_are_counted_beside_one_and_within_a_group() {
         done(catalog, inline("/a", 1, T0));
         done(catalog, his("/b", 1));
         done(catalog, his("/c", 1));
-        let blob = blob(catalog, "/a").id;
-        let count = |user, group| catalog.holders(blob, user, group, 9).unwrap();
+        let blob = blob(catalog, "/a");
+        let held = |user, group, limit| catalog.held_by_others(&fingerprint(1), user, group, limit).unwrap();
+        let count = |user, group| {
+            let (found, count) = held(user, group, 9).unwrap();
+            assert_eq!(found, blob);
+            count
+        };
         // Bob has it twice and is one.
         assert_eq!([ANN, BOB, eve].map(|user| count(user, false)), [1, 1, 2]);
         assert_eq!([ANN, BOB, eve].map(|user| count(user, true)), [0, 0, 0]);
-        assert_eq!(catalog.holders(blob, eve, false, 1).unwrap(), 1);
-        assert_eq!(catalog.holders(BlobId(9), eve, false, 9).unwrap(), 0);
+        assert_eq!(held(eve, false, 1).unwrap().1, 1);
+        for nobodys in [0, 2, 255] {
+            assert_eq!(catalog.held_by_others(&fingerprint(nobodys), eve, false, 9).unwrap(), None);
+            assert_eq!(catalog.blob_in_space(HERS, &fingerprint(nobodys)).unwrap(), None);
+        }
         done(catalog, group(eve, Some("lab")));
         done(catalog, group(BOB, Some("lab")));
         done(catalog, group(ANN, Some("film")));
@@ -47,9 +55,9 @@ fn a_live_blob_is_found_whoever_has_it() {
     on_each(|catalog| {
         done(catalog, his("/b", 1));
         assert_eq!(catalog.blob_in_space(HERS, &fingerprint(1)).unwrap(), None);
-        let found = catalog.live_blob(&fingerprint(1)).unwrap();
-        assert_eq!(found, catalog.blob_in_space(HIS, &fingerprint(1)).unwrap());
-        assert!(found.is_some());
+        let live = || catalog.held_by_others(&fingerprint(1), ANN, false, 9).unwrap();
+        assert_eq!(live().map(|(blob, _)| blob), catalog.blob_in_space(HIS, &fingerprint(1)).unwrap());
+        assert_eq!(live().unwrap().1, 1);
         let gone = Intent::Remove {
             space: HIS,
             path: path("/b"),
@@ -58,7 +66,7 @@ fn a_live_blob_is_found_whoever_has_it() {
             now: T0.into(),
         };
         done(catalog, gone);
-        assert_eq!(catalog.live_blob(&fingerprint(1)).unwrap(), None);
+        assert_eq!(live(), None);
     });
 }
 
