@@ -216,12 +216,10 @@ pub struct Wide<'a> {
     pub holders: u32,
 }
 
-/// Decides whether contents beyond the caller's own are spoken of: whether one of them is held by as many as the scope
-/// demands. What is not spoken of is answered like what nobody has.
-pub fn decide_challenge<'a>(rules: &Rules, size: Length, named: impl IntoIterator<Item = Wide<'a>>) -> bool {
-    let mut named = named.into_iter();
-    rules.reach_beyond_the_caller(size)
-        && named.any(|content| content.holders >= rules.holders_wanted(content.fingerprint))
+/// Decides whether a content beyond the caller's own is spoken of, which is to say that the caller is challenged to prove
+/// that it has it: whether as many hold it as the scope demands. What is not spoken of is answered like what nobody has.
+pub fn decide_challenge(rules: &Rules, size: Length, content: Wide<'_>) -> bool {
+    rules.reach_beyond_the_caller(size) && content.holders >= rules.holders_wanted(content.fingerprint)
 }
 
 #[cfg(test)]
@@ -296,8 +294,8 @@ mod tests {
     fn what_others_have_is_spoken_of_only_within_the_scope() {
         #[track_caller]
         fn check(scope: Scope, size: u64, holders: u32, expected: bool) {
-            let named = [Wide { fingerprint: &[7; 32], holders: 0 }, Wide { fingerprint: &[8; 32], holders }];
-            assert_eq!(decide_challenge(&rules(scope, 2), Length::new(size), named), expected);
+            let content = Wide { fingerprint: &[7; 32], holders };
+            assert_eq!(decide_challenge(&rules(scope, 2), Length::new(size), content), expected);
         }
         for size in [9, 10] {
             check(Scope::Off, size, 99, false);
@@ -307,7 +305,6 @@ mod tests {
             check(Scope::Server, size, 1, false);
             check(Scope::Server, size, 2, size == 10);
         }
-        assert!(!decide_challenge(&rules(Scope::Group, 2), Length::new(10), []));
     }
 
     #[test]

@@ -74,18 +74,17 @@ pub(super) fn pose(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refu
 /// Returns the contents beyond the caller's own that a digest names, if they are spoken of.
 fn spoken_of(asker: &Asker, digest: &Digest, size: Length) -> Result<Vec<Blob>, StoreError> {
     let Asker { store, rules, user, .. } = asker;
-    let fingerprints = match digest.file_hash() {
-        Some(blake3) => vec![store.fingerprint(&Identity { blake3, size })],
-        None => {
-            let named = store.find_by_digest(None, digest, size, CHALLENGED_MAX)?;
-            named.into_iter().map(|blob| blob.fingerprint).collect()
-        }
+    let fingerprints = if let Some(blake3) = digest.file_hash() {
+        vec![store.fingerprint(&Identity { blake3, size })]
+    } else {
+        let named = store.find_by_digest(None, digest, size, CHALLENGED_MAX)?;
+        named.into_iter().map(|blob| blob.fingerprint).collect()
     };
     let (group, most) = (rules.scope == Scope::Group, rules.holders_max.max(1));
     let held = fingerprints.iter().map(|it| store.catalog().held_by_others(it, *user, group, most));
     let held = held.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()?;
     let is_spoken_of = |(blob, holders): &(Blob, u32)| {
-        decide_challenge(rules, size, [Wide { fingerprint: &blob.fingerprint.0, holders: *holders }])
+        decide_challenge(rules, size, Wide { fingerprint: &blob.fingerprint.0, holders: *holders })
     };
     Ok(held.into_iter().filter(is_spoken_of).map(|(blob, _)| blob).collect())
 }
