@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use crate::catalog::{Blob, BlobId, Extent, Holder, Intent, Owner, Refusal, UploadId};
-use crate::clock::Timestamp;
 use crate::content::CHUNK;
 use crate::error::StoreError;
 use crate::heal::is_unreadable;
@@ -123,11 +122,6 @@ impl Store {
     fn save(&self, progress: &Progress) -> Result<(), StoreError> {
         let state = serde_json::to_string(progress).expect("numbers and texts can be written");
         self.commit(Intent::SaveJob { name: NAME.to_owned(), state, now: self.now().steady }).map(drop)
-    }
-
-    /// Returns when the last pass began, if there was one: the next is due a period later.
-    pub fn last_scrub(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.scrub_progress()?.last.map(|pass| Timestamp::from_millis(pass.started)))
     }
 
     /// Returns what a blob that is live is shown by.
@@ -344,10 +338,10 @@ impl Scrub<'_> {
         loop {
             let after = self.progress.blob.map(BlobId);
             let page = self.store.catalog().blobs(after, PAGE)?;
+            if (self.go)(Length::ZERO) == Go::Stop {
+                return Ok(Go::Stop);
+            }
             for (blob, _) in &page {
-                if (self.go)(Length::ZERO) == Go::Stop {
-                    return Ok(Go::Stop);
-                }
                 if let Some(why) = self.wrong(blob)?
                     && self.blame(blob, why)?
                 {

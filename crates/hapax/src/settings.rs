@@ -276,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn a_period_is_a_day_or_more_or_off() {
+        #[track_caller]
+        fn check(line: &str, days: u64) {
+            assert_eq!(serve(line, "").scrub_period.0.as_secs(), days * 24 * 60 * 60);
+        }
+        check("hapax serve", 30);
+        check("hapax serve --scrub-period 7days", 7);
+        check("hapax serve --scrub-period off", 0);
+        for wrong in ["0s", "1h", "soon"] {
+            merge(&format!("hapax serve --scrub-period {wrong}"), "").unwrap_err();
+        }
+    }
+
+    #[test]
     fn flags_of_all_commands_stand_at_the_top() {
         let line =
             merge("hapax ls", "json = true\nserver = \"http://nas\"\n[ls]\nlong = true\n").unwrap().line;
