@@ -184,15 +184,16 @@ impl Scrub<'_> {
         if read.is_zero() {
             return Ok(Go::On);
         }
-        let pass = self.pass();
-        pass.objects += 1;
-        pass.bytes += read.get();
         if !bad.is_empty() {
             // Compaction or the sweep may have taken it away meanwhile, and a disk may have failed for a moment.
             let holders = self.holders(object.id)?;
             let Some((bad, _)) = self.read(object, length, &holders)? else { return Ok(Go::Stop) };
             self.tell(object, &bad, holders)?;
         }
+        // Only now: if it was stopped before, it begins with this object again.
+        let pass = self.pass();
+        pass.objects += 1;
+        pass.bytes += read.get();
         self.advance(read)?;
         Ok(Go::On)
     }

@@ -74,7 +74,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a server; everything it needs is embedded
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Show the promise in one command: temporary server, put, kill, resume, instant, get
     Demo(Demo),
     /// Exchange a password once for a token kept in the configuration folder

@@ -221,7 +221,7 @@ mod tests {
 
     fn serve(line: &str, file: &str) -> crate::args::Serve {
         match merge(line, file).unwrap().line.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         }
     }
