@@ -185,7 +185,10 @@ impl Compaction<'_> {
             Ok(Some(written)) => written,
             Ok(None) => return Ok(Step::Stopped),
             Err(error) if is_unreadable(&error) => {
-                self.store.report_damage(blob, &error);
+                // Else it was moved meanwhile, and what was to be read is gone.
+                if self.store.catalog().version(blob.content)? == Some(work.version) {
+                    self.store.report_damage(blob, &error);
+                }
                 return Ok(Step::Left);
             }
             Err(error) => return Err(error),

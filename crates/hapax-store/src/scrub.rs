@@ -188,6 +188,8 @@ impl Scrub<'_> {
             // Compaction or the sweep may have taken it away meanwhile, and a disk may have failed for a moment.
             let holders = self.holders(object.id)?;
             let Some((bad, _)) = self.read(object, length, &holders)? else { return Ok(Go::Stop) };
+            // Bytes go only after nothing points to them: what points to them now misses them.
+            let holders = self.holders(object.id)?;
             self.tell(object, &bad, holders)?;
         }
         // Only now: if it was stopped before, it begins with this object again.
