@@ -107,7 +107,7 @@ class Store:
         must((data / "format").read_bytes() == b"hapax data format 1\n", "the data directory is of another format")
         self.root, self.fingerprint_key = open_ring(data / "keys")
         self.db = sqlite3.connect(f"{(data / 'catalog.db').resolve().as_uri()}?mode=ro", uri=True)
-        must(self.one("PRAGMA user_version") in ((1,), (2,), (3,), (4,), (5,)), "the catalog is of another schema")
+        must(self.one("PRAGMA user_version") in ((1,), (2,), (3,), (4,), (5,), (6,)), "the catalog is of another schema")
 
     def one(self, query, *values):
         return self.db.execute(query, values).fetchone()

@@ -1,5 +1,9 @@
-//! Accounts and housekeeping, for admins. The role opens nobody's files. Long work (check, sweep) runs on a blocking
-//! thread beside everything else, one at a time.
+//! Accounts and housekeeping, for admins. The role opens nobody's files. Long work (check, sweep, compact) runs on a
+//! blocking thread beside everything else, one at a time; a scrub in background.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hapax_proto::access::Object;
 use hapax_proto::name::UserName;
@@ -7,13 +11,18 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
 use hapax_store::catalog::{Refusal as StoreRefusal, User};
 use hapax_store::check::{Depth, Report};
+use hapax_store::clock::Timestamp;
+use hapax_store::compact::Compacted;
 use hapax_store::error::StoreError;
+use hapax_store::job::Go;
+use hapax_store::scrub::Pass;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::spawn_blocking;
 
+use crate::app::Phase;
 use crate::auth::{access_id, hash_password};
 use crate::call::{Call, bad_field};
 use crate::pace::{Job, Numbers};
@@ -286,6 +295,126 @@ pub async fn sweep(call: &mut Call<'_>) -> Result<Response, Refusal> {
     Ok(respond::json(StatusCode::OK, &report))
 }
 
+/// What a compaction did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactReport {
+    /// Parts that are one piece now, or lie in another object.
+    pub parts: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Whether everything was looked at: not if space ran short or the server ended.
+    pub ended: bool,
+}
+
+/// `POST /api/v1/admin/compact`: at once, and as fast as it goes.
+pub async fn compact(call: &Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    let job = &call.app.jobs.compact;
+    if job.numbers().running {
+        return Err(Kind::Busy.into());
+    }
+    let told = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&told);
+    job.begin();
+    let mut working = pin!(call.store(move |store| {
+        store.compact(&|_| if ended.load(Ordering::Relaxed) { Go::Stop } else { Go::On })
+    }));
+    let done = tokio::select! {
+        done = &mut working => done,
+        () = call.app.life.reached(Phase::Draining) => {
+            told.store(true, Ordering::Relaxed);
+            working.await
+        }
+    };
+    job.end(done.is_err());
+    let Compacted { parts, bytes, ended, .. } = done?;
+    Ok(respond::json(StatusCode::OK, &CompactReport { parts, bytes, ended }))
+}
+
+/// A pass of the scrub through everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubPass {
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// When it ended, if it did.
+    pub ended: Option<String>,
+    /// How many bytes there were to read when it began.
+    pub total: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Objects of them.
+    pub objects: u64,
+    /// Objects that could not be read as they should.
+    pub damaged: u64,
+    /// Unfinished uploads that lost bytes by that.
+    pub uploads: Vec<String>,
+}
+
+/// A damaged content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedContent {
+    /// Some of the files that show it.
+    pub paths: Vec<String>,
+    /// How long it is.
+    pub size: u64,
+}
+
+/// How far the scrub has come, and what is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubState {
+    /// Whether it runs.
+    pub running: bool,
+    /// How often it came to its end since the server started.
+    pub runs: u64,
+    /// How often it failed; the log says why.
+    pub failures: u64,
+    /// The pass that was begun and has not ended.
+    pub now: Option<ScrubPass>,
+    /// The pass before.
+    pub last: Option<ScrubPass>,
+    /// What is damaged, whoever found it, and not healed yet: the first thousand.
+    pub damaged: Vec<DamagedContent>,
+}
+
+/// `POST /api/v1/admin/scrub`: at once, and as fast as it goes, in background.
+pub async fn scrub(call: &Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    // Told as it was before, so that whoever waits sees when a run ends.
+    let state = look_at_scrub(call).await?;
+    call.app.jobs.hurry_scrub();
+    Ok(respond::json(StatusCode::ACCEPTED, &state))
+}
+
+/// `GET /api/v1/admin/scrub`.
+pub async fn scrub_state(call: &Call<'_>) -> Result<Response, Refusal> {
+    call.allow(&Object::Service)?;
+    Ok(respond::json(StatusCode::OK, &look_at_scrub(call).await?))
+}
+
+async fn look_at_scrub(call: &Call<'_>) -> Result<ScrubState, Refusal> {
+    let Numbers { running, runs, failures, .. } = call.app.jobs.scrub.numbers();
+    call.store(move |store| {
+        let progress = store.scrub_progress()?;
+        let pass = |pass: Pass| {
+            let spell = |millis| stamp::spell(store.wall_time_of(Timestamp::from_millis(millis)));
+            let Pass { started, ended, total, objects, bytes, damaged, uploads } = pass;
+            let (started, ended) = (spell(started), ended.map(spell));
+            ScrubPass { started, ended, total, bytes, objects, damaged, uploads }
+        };
+        let damaged = store.damage()?.into_iter();
+        let damaged = damaged.map(|found| DamagedContent { paths: found.paths, size: found.size.get() });
+        Ok(ScrubState {
+            running,
+            runs,
+            failures,
+            now: progress.now.map(pass),
+            last: progress.last.map(pass),
+            damaged: damaged.collect(),
+        })
+    })
+    .await
+}
+
 /// What is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStats {
@@ -310,6 +439,18 @@ pub struct StoreStats {
     /// Contents still to be hashed for a digest that they should be found by.
     #[serde(default)]
     pub unhashed: u64,
+    /// Contents that were found damaged and are not healed yet.
+    #[serde(default)]
+    pub damaged: u64,
+    /// Pieces that contents lie in beyond one for each part.
+    #[serde(default)]
+    pub fragments: u64,
+    /// Bytes in objects that nothing holds and that share the object with others: a compaction leaves them behind.
+    #[serde(default)]
+    pub dead: u64,
+    /// Bytes of objects that were given up: a sweep removes them after the grace.
+    #[serde(default)]
+    pub given_up: u64,
     /// Background jobs, and what they did since the server started.
     #[serde(default)]
     pub jobs: Vec<JobStats>,
@@ -353,6 +494,10 @@ pub async fn stats(call: &Call<'_>) -> Result<Response, Refusal> {
         objects: stats.objects,
         stored: stats.stored,
         uploads: stats.uploads,
+        damaged: stats.damaged,
+        fragments: stats.fragments,
+        dead: stats.dead,
+        given_up: stats.given_up,
         unhashed,
         jobs: call.app.jobs.all().map(JobStats::from).collect(),
     };

@@ -52,12 +52,15 @@ impl Default for Config {
 pub struct JobLimits {
     /// How many bytes a second all jobs together read; no limit if absent.
     pub rate: Option<NonZero<u64>>,
+    /// Within what time everything that is stored is read and authenticated; zero turns that off. It has a rate of its own,
+    /// which follows from this.
+    pub scrub_period: Duration,
 }
 
 impl Default for JobLimits {
     fn default() -> Self {
         // Of what hashing and authenticating take, about a fifth of one core.
-        Self { rate: NonZero::new(64 << 20) }
+        Self { rate: NonZero::new(64 << 20), scrub_period: Duration::from_hours(30 * 24) }
     }
 }
 

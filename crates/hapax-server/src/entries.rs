@@ -155,6 +155,7 @@ async fn copy(call: &Call<'_>, from: Place, to: Place, overwrite: bool) -> Resul
             match source.map(|entry| entry.kind) {
                 None => Ok(Err(Kind::NotFound)),
                 Some(EntryKind::Folder) => Ok(Err(Kind::IsAFolder)),
+                Some(EntryKind::File { blob, .. }) if blob.damaged => Ok(Err(Kind::Damaged)),
                 Some(EntryKind::File { blob, meta, .. }) => {
                     store.link(Target { space, path, expect, meta }, &blob).map(Ok)
                 }

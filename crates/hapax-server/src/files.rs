@@ -94,8 +94,8 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
     if call.parts.method == Method::HEAD {
         return Ok(respond::empty(status, fields));
     }
-    let reader = call.store(move |store| store.read_blob(&blob)).await?;
-    let download = Download::begin(Stored(reader), body).await?;
+    let stored = call.store(move |store| Stored::begin(store, blob)).await?;
+    let download = Download::begin(stored, body).await?;
     Ok(respond::file(status, fields, download))
 }
 
@@ -115,14 +115,29 @@ fn with_fields(problem: Problem, fields: HeaderMap) -> Refusal {
     kept.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value))
 }
 
-/// Stored bytes on their way out.
-struct Stored(ContentReader);
+/// Stored bytes on their way out. Damage that shows is told to the store.
+pub struct Stored {
+    reader: ContentReader,
+    store: Arc<Store>,
+    blob: Blob,
+}
+
+impl Stored {
+    /// Begins to read a blob.
+    ///
+    /// # Errors
+    /// As [`Store::read_blob`].
+    pub fn begin(store: &Arc<Store>, blob: Blob) -> Result<Self, StoreError> {
+        let reader = store.read_blob(&blob).inspect_err(|error| store.report_damage(&blob, error))?;
+        Ok(Self { reader, store: Arc::clone(store), blob })
+    }
+}
 
 impl Source for Stored {
     type Error = StoreError;
 
     fn read(&mut self, span: Span, into: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.0.read(span, into)
+        self.reader.read(span, into).inspect_err(|error| self.store.report_damage(&self.blob, error))
     }
 }
 
@@ -258,6 +273,7 @@ pub fn is_standing(
         return None;
     };
     let is_same = blob.fingerprint == store.fingerprint(identity)
+        && !blob.damaged
         && (held.mtime, held.executable) == (meta.mtime, meta.executable);
     is_same.then_some(Published {
         identity: *identity,
@@ -400,7 +416,7 @@ async fn lost_answer(
         return Err(Kind::PreconditionFailed.into());
     };
     let is_of_size = size.is_none_or(|size| size == blob.size);
-    if !is_of_size || !digests::is_what_was_declared(call, &blob, declared).await? {
+    if !is_of_size || blob.damaged || !digests::is_what_was_declared(call, &blob, declared).await? {
         return Err(Kind::PreconditionFailed.into());
     }
     let identity = call.store(move |store| store.identity(&blob)).await?;

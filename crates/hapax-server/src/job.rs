@@ -8,9 +8,11 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hapax_store::clock::Timestamp;
 use hapax_store::error::StoreError;
 use hapax_store::job::{Go, Pace};
 use hapax_store::store::Store;
@@ -20,7 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::{App, Phase};
-use crate::pace::{Job, Jobs};
+use crate::pace::{Job, Jobs, STEP_COST, decide_scrub_rate};
 
 /// When the store is swept first, and how often then.
 const SWEEP_DELAY: Duration = Duration::from_secs(5);
@@ -28,6 +30,13 @@ const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// How often all contents are looked at for digests, besides the new ones.
 const LOOKUP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// When the store is compacted first, and how often then.
+const COMPACT_DELAY: Duration = Duration::from_mins(10);
+const COMPACT_INTERVAL: Duration = Duration::from_hours(1);
+
+/// When it is looked first whether a scrub is due, and how long a failed one waits.
+const SCRUB_DELAY: Duration = Duration::from_mins(1);
 
 /// Which job.
 pub(crate) type Which = fn(&Jobs) -> &Job;
@@ -38,6 +47,9 @@ pub(crate) fn start(app: &Arc<App>) -> JoinSet<()> {
     jobs.spawn(sweep(Arc::clone(app)));
     jobs.spawn(identify(Arc::clone(app)));
     jobs.spawn(compute_lookups(Arc::clone(app)));
+    jobs.spawn(heal(Arc::clone(app)));
+    jobs.spawn(compact(Arc::clone(app)));
+    jobs.spawn(scrub(Arc::clone(app)));
     jobs
 }
 
@@ -117,4 +129,79 @@ async fn compute_lookups(app: Arc<App>) {
             }
         }
     }
+}
+
+/// Compares the copies of contents that have several: at the start those of an earlier run, then as they come, or as one is
+/// found damaged.
+async fn heal(app: Arc<App>) {
+    loop {
+        run(&app, |jobs| &jobs.heal, Store::heal).await;
+        app.store.ailing().await;
+    }
+}
+
+/// Puts pieces together now and then.
+async fn compact(app: Arc<App>) {
+    sleep(COMPACT_DELAY).await;
+    loop {
+        run(&app, |jobs| &jobs.compact, Store::compact).await;
+        sleep(COMPACT_INTERVAL).await;
+    }
+}
+
+/// Reads and authenticates everything within the period, again and again; and whenever somebody waits for it, at once.
+async fn scrub(app: Arc<App>) {
+    let period = app.config.jobs.scrub_period;
+    let mut pause = SCRUB_DELAY;
+    loop {
+        let is_hurried = tokio::select! {
+            () = app.jobs.hurry.notified() => true,
+            () = sleep(pause), if !period.is_zero() => false,
+        };
+        let store = Arc::clone(&app.store);
+        let planned = spawn_blocking(move || plan_scrub(&store, period)).await;
+        let Ok(Ok(plan)) = planned else {
+            tracing::warn!("how far the scrub has come cannot be read");
+            pause = SCRUB_DELAY;
+            continue;
+        };
+        if let (Plan::Wait(wait), false) = (plan, is_hurried) {
+            pause = wait.max(SCRUB_DELAY);
+            continue;
+        }
+        app.jobs.scrub.pacer.set_rate(match plan {
+            Plan::Now(rate) if !is_hurried => Some(rate),
+            _ => None,
+        });
+        run(&app, |jobs| &jobs.scrub, Store::scrub).await;
+        pause = SCRUB_DELAY;
+    }
+}
+
+/// What is to be done about the scrub.
+#[derive(Debug, Clone, Copy)]
+enum Plan {
+    /// To begin a pass, or go on with one, at this rate.
+    Now(NonZero<u64>),
+    /// To wait for so long.
+    Wait(Duration),
+}
+
+/// Finds out when the next pass is due, or how fast the one that was begun goes on.
+fn plan_scrub(store: &Store, period: Duration) -> Result<Plan, StoreError> {
+    let now = store.now().steady;
+    let progress = store.scrub_progress().unwrap_or_default();
+    if let Some(pass) = progress.now {
+        let end = Timestamp::from_millis(pass.started).after(period);
+        let left = pass.total.saturating_sub(pass.bytes);
+        return Ok(Plan::Now(decide_scrub_rate(left, end.since(now))));
+    }
+    let due = progress.last.map(|pass| Timestamp::from_millis(pass.started).after(period));
+    if let Some(due) = due.filter(|due| *due > now) {
+        return Ok(Plan::Wait(due.since(now)));
+    }
+    let stats = store.catalog().stats()?;
+    // Small objects cost more than their bytes.
+    let left = stats.stored.max(stats.objects.saturating_mul(STEP_COST));
+    Ok(Plan::Now(decide_scrub_rate(left, period)))
 }

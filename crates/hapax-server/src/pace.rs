@@ -11,12 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hapax_proto::span::Length;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::JobLimits;
 
 /// What each step of a job costs at least, in bytes: whatever little it reads, it looks something up and opens something.
-const STEP_COST: u64 = 64 << 10;
+pub const STEP_COST: u64 = 64 << 10;
+
+/// The least rate of the scrub, in bytes a second: what no disk notices.
+const SCRUB_RATE_MIN: u64 = 1 << 20;
+
+/// In how short a time what is left of a scrub is done, if it is late.
+const SCRUB_TIME_MIN: Duration = Duration::from_hours(24);
 
 /// Bytes a second, given out in the order in which they are asked for. What nobody asked for is not saved up: in any
 /// time, at most what belongs to it is read, and one step more.
@@ -61,6 +68,14 @@ impl Pacer {
         *paid = begin + duration_of(length.get().max(STEP_COST), rate);
         begin
     }
+}
+
+/// Returns how fast everything is to be scrubbed that is left, so that it is done in time. Slower than the least it never
+/// is: then the pass is done early, and the next one waits.
+pub fn decide_scrub_rate(left: u64, time: Duration) -> NonZero<u64> {
+    let rate = u128::from(left) / u128::from(time.max(SCRUB_TIME_MIN).as_secs());
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX).max(SCRUB_RATE_MIN);
+    NonZero::new(rate).expect("the least is more than nothing")
 }
 
 /// Returns how long so many bytes take at a rate.
@@ -129,7 +144,7 @@ impl Job {
     }
 }
 
-/// All jobs. Together they read as fast as the operator lets them.
+/// All jobs. All but the scrub together read as fast as the operator lets them.
 #[derive(Debug)]
 pub struct Jobs {
     /// Ends what ran out, removes what nobody points to.
@@ -138,19 +153,43 @@ pub struct Jobs {
     pub identify: Job,
     /// Hashes contents by the algorithms they are to be found by.
     pub lookup: Job,
+    /// Compares the copies of contents that have several.
+    pub heal: Job,
+    /// Puts pieces together.
+    pub compact: Job,
+    /// Reads and authenticates everything, at a rate of its own.
+    pub scrub: Job,
+    /// Told when somebody waits for a scrub.
+    pub hurry: Notify,
 }
 
 impl Jobs {
+    /// Has everything scrubbed now, as fast as it goes: goes on with the pass that was begun, or begins one.
+    pub fn hurry_scrub(&self) {
+        self.scrub.pacer.set_rate(None);
+        if !self.scrub.numbers().running {
+            self.hurry.notify_one();
+        }
+    }
+
     /// Makes the jobs of a process, none of which runs yet.
     pub fn new(limits: &JobLimits) -> Self {
         let shared = Arc::new(Pacer::new(limits.rate));
         let job = |name| Job::new(name, &shared);
-        Self { sweep: job("sweep"), identify: job("identify"), lookup: job("lookup") }
+        Self {
+            sweep: job("sweep"),
+            identify: job("identify"),
+            lookup: job("lookup"),
+            heal: job("heal"),
+            compact: job("compact"),
+            scrub: Job::new("scrub", &Arc::new(Pacer::new(None))),
+            hurry: Notify::new(),
+        }
     }
 
     /// Returns all of them.
     pub fn all(&self) -> impl Iterator<Item = &Job> {
-        [&self.sweep, &self.identify, &self.lookup].into_iter()
+        [&self.sweep, &self.identify, &self.lookup, &self.heal, &self.compact, &self.scrub].into_iter()
     }
 }
 
@@ -205,6 +244,22 @@ mod tests {
         assert_eq!(take(&pacer, &[MIB; 100]).await, Duration::ZERO);
         pacer.set_rate(NonZero::new(2 * MIB));
         assert_eq!(take(&pacer, &[MIB, MIB, MIB]).await.as_millis(), 1_000);
+    }
+
+    #[test]
+    fn a_scrub_is_done_in_time() {
+        #[track_caller]
+        fn check(left: u64, days: u64, rate: u64) {
+            assert_eq!(decide_scrub_rate(left, Duration::from_hours(24 * days)).get(), rate);
+        }
+        let day = 24 * 60 * 60;
+        check(0, 30, MIB);
+        check(100 * MIB, 30, MIB);
+        check(30 * day * 5 * MIB, 30, 5 * MIB);
+        check(30 * day * 5 * MIB, 10, 15 * MIB);
+        // Late: within a day, and not at once.
+        check(day * 7 * MIB, 0, 7 * MIB);
+        check(u64::MAX, 1, u64::MAX / day);
     }
 
     #[test]

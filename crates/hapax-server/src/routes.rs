@@ -109,6 +109,12 @@ routes! {
     CheckStore = POST "/api/v1/admin/check" by Housekeep;
     /// Removes what nothing refers to.
     SweepStore = POST "/api/v1/admin/sweep" by Housekeep;
+    /// Puts pieces together.
+    CompactStore = POST "/api/v1/admin/compact" by Housekeep;
+    /// Has everything read and authenticated now.
+    ScrubStore = POST "/api/v1/admin/scrub" by Housekeep;
+    /// Tells how far that has come, and what is damaged.
+    ReadScrub = GET "/api/v1/admin/scrub" by Housekeep;
     /// Measures the store.
     MeasureStore = GET "/api/v1/admin/stats" by Housekeep;
     /// The content of a file.

@@ -121,6 +121,9 @@ async fn dispatch(route: Route, mut call: Call<'_>) -> Result<Response, Refusal>
         Route::RemoveUser { user } => admin::remove_user(call, user).await,
         Route::CheckStore => admin::check(call).await,
         Route::SweepStore => admin::sweep(call).await,
+        Route::CompactStore => admin::compact(call).await,
+        Route::ScrubStore => admin::scrub(call).await,
+        Route::ReadScrub => admin::scrub_state(call).await,
         Route::MeasureStore => admin::stats(call).await,
         Route::ReadFile { path } => files::read(call, path).await,
         Route::PutFile { path } | Route::PostFile { path } | Route::PatchFile { path }

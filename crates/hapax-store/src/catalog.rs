@@ -40,7 +40,11 @@
 //!   Objects that an ended upload held alone are doomed at once; everything else that is given up is dropped.
 //! - *Blobs* are `live`, or `orphan` since the last entry went. `Publish` from an upload or fresh bytes revives an orphan of the
 //!   same fingerprint; `Known` does not. If the fingerprint is held, the blob's own content stays and the new content
-//!   becomes a *spare* of the blob (a new inline content is dropped at once instead).
+//!   becomes a *spare* of the blob; a new inline content takes the place of an inline one, for it is known to be good.
+//! - *Damaged*: a blob whose content was found so is not linked (`NotLive`) and not found, except by its entries, until other
+//!   bytes of the same fingerprint come: they become its content, and the old one a spare, for the new one is not proven
+//!   yet. Settling a spare ends it too, for what stays then was read. An inline content that takes the place of another
+//!   ends it at once.
 //!   An identity that is held has one size; another one with its fingerprint is `Malformed`.
 //! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest, each with the lookup
 //!   value it is found by. Only a live blob that is not pending takes one (`NotLive`); they stay while it is an orphan and go
@@ -84,8 +88,8 @@ use crate::key::{Fingerprint, Lookup};
 mod rows;
 
 pub use rows::{
-    Blob, COMPOSED_KEPT, Completion, Counted, Entry, EntryKind, Extent, Lane, MaskedValue, Meta, OpenPart,
-    Space, Stats, Token, Upload, User,
+    Blob, COMPOSED_KEPT, Completion, Counted, Entry, EntryKind, Extent, Holder, Lane, MaskedValue, Meta,
+    OpenPart, Owner, Saved, Space, Stats, Token, Upload, User,
 };
 
 /// The embedded engine.
@@ -353,6 +357,26 @@ pub enum Intent {
         /// The time now.
         now: Timestamp,
     },
+    /// Says whether the content of a blob can be read. `NotFound` without the blob, `Superseded` if it has another content.
+    JudgeBlob {
+        /// The blob.
+        blob: BlobId,
+        /// What was read.
+        content: ContentId,
+        /// When it was found damaged; an earlier time stays. `None` says that it is good.
+        damaged: Option<Timestamp>,
+    },
+    /// Places the bytes of a blob in other objects.
+    Rewrite(Box<Rewrite>),
+    /// Keeps what a job goes on with.
+    SaveJob {
+        /// What the job is called.
+        name: String,
+        /// In its own encoding.
+        state: String,
+        /// The time now.
+        now: Timestamp,
+    },
     /// Ends open uploads whose time ran out.
     ExpireUploads {
         /// The time now.
@@ -450,6 +474,24 @@ pub struct Store {
     pub expires: Timestamp,
 }
 
+/// Bytes of a blob in another place: the same bytes, which the author has read and written anew.
+///
+/// `NotFound` if the content is no blob's, `Superseded` if it has another version, `Malformed` if it is inline or an extent
+/// reaches outside of what is cleared, `Incomplete` if the content had holes then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The content of the blob.
+    pub content: ContentId,
+    /// What was read: the content must not have changed since. Its version is raised.
+    pub version: u64,
+    /// Extents that overlap this span are removed first.
+    pub clear: Span,
+    /// What is placed instead.
+    pub put: Vec<Extent>,
+    /// The time now.
+    pub now: Timestamp,
+}
+
 /// A content to be made visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
@@ -489,7 +531,7 @@ pub enum Source {
     Extents(Vec<Extent>),
     /// In the catalog itself, sealed.
     Inline(Vec<u8>),
-    /// In a live blob of the same fingerprint and size; else `NotLive`.
+    /// In a live blob of the same fingerprint and size that is not damaged; else `NotLive`.
     Known(BlobId),
     /// In such a blob, instead of in an open upload into the same space, which is done thereby. What it held is dropped.
     Instead {
@@ -596,13 +638,14 @@ pub trait Catalog: Send + Sync {
     /// Returns a content that is kept in the catalog itself, sealed.
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Returns the live blob with this fingerprint, if an entry of the space points to it.
+    /// Returns the live blob with this fingerprint, if an entry of the space points to it and it is not damaged: what is
+    /// found so stands for its bytes.
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
 
-    /// Returns live blobs of this size, by row, that an entry of the space points to.
+    /// Returns live blobs of this size, by row, that are not damaged and that an entry of the space points to.
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError>;
 
-    /// Returns the live blob with this fingerprint, whoever has it, and how many accounts beside one have an entry that
+    /// Returns the live blob with this fingerprint, unless it is damaged, whoever has it, and how many accounts beside one have an entry that
     /// points to it, counted up to `limit`; of its own group only, if `group` says so, which for an account without a group
     /// is nobody. It takes the same steps for a blob that is not there.
     fn held_by_others(
@@ -616,8 +659,8 @@ pub trait Catalog: Send + Sync {
     /// Returns the digests kept of a blob, sealed, in the order of their algorithms.
     fn digests(&self, blob: BlobId) -> Result<Vec<(Algorithm, Vec<u8>)>, StoreError>;
 
-    /// Returns live blobs, by row, that have a digest with this lookup value and that an entry of the space points to; of
-    /// any space, if none is named. Of an algorithm that is not collision resistant there may be several.
+    /// Returns live blobs, by row, that have a digest with this lookup value, are not damaged, and that an entry of the space
+    /// points to; of any space, if none is named. Of an algorithm that is not collision resistant there may be several.
     fn blobs_by_digest(
         &self,
         space: Option<SpaceId>,
@@ -694,6 +737,29 @@ pub trait Catalog: Send + Sync {
 
     /// Returns spare contents with their blobs: `(blob, spare)`.
     fn spares(&self, limit: usize) -> Result<Vec<(Blob, ContentId)>, StoreError>;
+
+    /// Returns what a job keeps.
+    fn job(&self, name: &str) -> Result<Option<Saved>, StoreError>;
+
+    /// Returns live blobs behind `after` that were found damaged, by row, each with the paths that show it (at most a few).
+    fn damaged(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError>;
+
+    /// Returns live objects behind `after`, by id, each with its plaintext length and how many bytes extents hold of it; more
+    /// than it has, if several hold the same.
+    fn live_objects(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectName, Length, Length)>, StoreError>;
+
+    /// Returns what points to an object, by content and offset.
+    fn holders(&self, object: ObjectId) -> Result<Vec<Holder>, StoreError>;
+
+    /// Returns the version of a content, if a blob has it.
+    fn version(&self, content: ContentId) -> Result<Option<u64>, StoreError>;
+
+    /// Returns live blobs behind `after`, by row, each with the number of its extents.
+    fn extent_counts(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, u64)>, StoreError>;
 
     /// Returns counts for people.
     fn stats(&self) -> Result<Stats, StoreError>;

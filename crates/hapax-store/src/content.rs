@@ -196,7 +196,7 @@ impl ContentReader {
             .ok_or_else(|| damaged(format!("content {}", self.content), "an extent lies too far out"))?;
         let filled = out.len();
         out.resize(filled + to_usize(piece.length().get()), 0);
-        match self.object(extent)?.read(start, &mut out[filled..]) {
+        match self.object(extent).and_then(|object| object.read(start, &mut out[filled..])) {
             Err(StoreError::MissingObject { .. }) if !self.fixed => {
                 // Compaction may have moved the bytes since the window was filled: look once more, then give up.
                 self.open = None;

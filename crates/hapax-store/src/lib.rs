@@ -41,6 +41,8 @@ pub mod store;
 pub mod job;
 /// Contents: reading a span across extents.
 pub mod content;
+/// Copies of one content: the good one stays.
+pub mod heal;
 /// Digests in the algorithms of others, computed and kept.
 pub mod digests;
 /// Bytes in: hash, seal, and cut one run of a part.
@@ -69,6 +71,10 @@ pub mod file;
 pub mod entry;
 /// The verbs of accounts.
 pub mod account;
+/// Everything is read and authenticated in background.
+pub mod scrub;
+/// Pieces become whole parts, dead bytes are left behind.
+pub mod compact;
 /// What ran out is ended, what nobody points to is removed.
 pub mod sweep;
 /// Every invariant, verified.

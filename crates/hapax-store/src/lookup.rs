@@ -95,7 +95,10 @@ impl Store {
                     error @ (StoreError::Corrupt { .. }
                     | StoreError::MissingObject { .. }
                     | StoreError::Disk { .. }),
-                ) => warn!(blob = %blob.id, %error, "a content cannot be read for its digests"),
+                ) => {
+                    warn!(blob = %blob.id, %error, "a content cannot be read for its digests");
+                    self.report_damage(blob, &error);
+                }
                 Err(error) => return Err(error),
             }
             if computed.intents.len() >= KEPT_TOGETHER || computed.bytes >= READ_TOGETHER {

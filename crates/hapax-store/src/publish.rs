@@ -74,9 +74,8 @@ impl Store {
         match outcome {
             &Outcome::Published { version, replaced, known, .. } => {
                 let fingerprint = self.fingerprint(&identity);
-                if !known {
-                    self.looked.changed.notify_one();
-                }
+                // Of a known content there may be two copies now.
+                if known { &self.ailing } else { &self.looked.changed }.notify_one();
                 Published { identity, fingerprint, version, replaced, known }
             }
             other => unreachable!("a publication came to {other:?}"),

@@ -97,6 +97,8 @@ pub struct Store {
     pub(crate) settings: Settings,
     /// Told when a file was published whose identity is pending.
     pub(crate) composed: Notify,
+    /// Told when copies of a content are to be compared.
+    pub(crate) ailing: Notify,
     /// How far the job of the lookup digests has looked.
     pub(crate) looked: Looked,
     clock: Box<dyn Clock>,
@@ -158,6 +160,7 @@ impl Store {
             lanes: Lanes::default(),
             settings,
             composed: Notify::new(),
+            ailing: Notify::new(),
             looked: Looked::default(),
             clock,
             steady: Mutex::new(steady),

@@ -11,16 +11,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use hapax_proto::digest::FileHash;
-use hapax_proto::span::{Length, Span};
 use tracing::{info, warn};
 
-use crate::catalog::{Blob, ContentId, Intent, Outcome, Refusal};
+use crate::catalog::{Intent, Outcome};
 use crate::clock::Timestamp;
-use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::id::{DirId, ObjectName};
-use crate::job::{Go, Pace, UNPACED};
+use crate::job::{Pace, UNPACED};
 use crate::store::Store;
 
 /// Rows changed in one slice.
@@ -63,7 +60,7 @@ impl Store {
     pub fn sweep_at(&self, keep: Keep, go: Pace<'_>) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
         self.clean_dead_dirs(&mut swept)?;
-        swept.spares_settled = self.settle_spares(go)?;
+        swept.spares_settled = self.settle_spares(None, go)?;
         let now = self.now().steady;
         self.commit(Intent::SaveClock { now })?;
         if keep == Keep::Nothing || self.may_delete() {
@@ -189,73 +186,4 @@ impl Store {
         self.commit(Intent::CloseDir { dir })?;
         Ok(strays)
     }
-
-    /// Decides between the copy that a blob has and one that was uploaded again since: the old one stays if it proves
-    /// good, else the new one takes its place. So a rotten copy never swallows a good one. Returns how often that was
-    /// decided.
-    fn settle_spares(&self, go: Pace<'_>) -> Result<usize, StoreError> {
-        let mut settled = 0;
-        for (blob, spare) in self.catalog().spares(SLICE)? {
-            let Some(kept_is_good) = self.prove(&blob, blob.content, go)? else { break };
-            let promote = if kept_is_good {
-                false
-            } else {
-                let Some(spare_is_good) = self.prove(&blob, spare, go)? else { break };
-                if !spare_is_good {
-                    // Both are bad: nothing is thrown away that somebody might still save.
-                    continue;
-                }
-                info!(blob = %blob.id, "a damaged copy was replaced by one uploaded again");
-                true
-            };
-            let now = self.now().steady;
-            match self.commit(Intent::SettleSpare { blob: blob.id, spare, promote, now }) {
-                Ok(_) => settled += 1,
-                // Another sweep was quicker.
-                Err(StoreError::Refused(Refusal::NotFound)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(settled)
-    }
-
-    /// Tells whether a copy of a blob is what it should be, having read it from end to end.
-    pub(crate) fn is_good(&self, blob: &Blob, content: ContentId) -> Result<bool, StoreError> {
-        Ok(self.prove(blob, content, UNPACED)?.expect("it is never told to stop"))
-    }
-
-    /// Reads a copy of a blob from end to end and compares its hash; `None` if it was stopped. A copy that the disk cannot
-    /// read is as bad as a damaged one.
-    pub(crate) fn prove(
-        &self,
-        blob: &Blob,
-        content: ContentId,
-        go: Pace<'_>,
-    ) -> Result<Option<bool>, StoreError> {
-        let copy = Blob { content, ..blob.clone() };
-        let read = self.read_blob(&copy).and_then(|reader| hash_all(reader, blob.size, go));
-        match read {
-            Ok(None) => Ok(None),
-            // While the identity is pending, that every byte could be authenticated is all there is to know.
-            Ok(Some(hash)) => Ok(Some(self.known_identity(blob)?.is_none_or(|known| hash == known.blake3))),
-            Err(
-                error @ (StoreError::Corrupt { .. }
-                | StoreError::MissingObject { .. }
-                | StoreError::Disk { .. }),
-            ) => {
-                warn!(blob = %blob.id, %error, "a copy is not good");
-                Ok(Some(false))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Hashes a content; `None` if it was stopped.
-fn hash_all(mut reader: ContentReader, size: Length, go: Pace<'_>) -> Result<Option<FileHash>, StoreError> {
-    let mut hasher = blake3::Hasher::new();
-    let read = reader.each_chunk(Span::whole(size), go, |bytes| {
-        hasher.update(bytes);
-    })?;
-    Ok((read == Go::On).then(|| FileHash::new(*hasher.finalize().as_bytes())))
 }

@@ -14,6 +14,9 @@ use hapax_proto::tree::{PART, SEGMENT};
 
 use crate::words;
 
+/// The shortest time for a scrub.
+const PERIOD_MIN: Duration = Duration::from_hours(24);
+
 /// The slowest rate of background jobs that is taken for meant.
 const RATE_MIN: u64 = 64 << 10;
 
@@ -71,7 +74,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a server; everything it needs is embedded
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Show the promise in one command: temporary server, put, kill, resume, instant, get
     Demo(Demo),
     /// Exchange a password once for a token kept in the configuration folder
@@ -172,6 +175,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = rate)]
     #[arg(env = "HAPAX_JOB_RATE", hide_env = true)]
     pub(crate) job_rate: Rate,
+    /// Within what time everything that is stored is read and authenticated in background, or off
+    #[arg(long, value_name = "TIME", default_value = "30days", value_parser = period)]
+    #[arg(env = "HAPAX_SCRUB_PERIOD", hide_env = true)]
+    pub(crate) scrub_period: Period,
     /// Connections at once
     #[arg(
         long,
@@ -378,6 +385,14 @@ pub(crate) enum Admin {
     },
     /// Measure the store
     Stats,
+    /// Read and authenticate everything that is stored now, going on with a scrub that was begun; says what is damaged
+    Scrub {
+        /// Only tell how far it is and what is damaged
+        #[arg(long, env = "HAPAX_STATUS", hide_env = true)]
+        status: bool,
+    },
+    /// Make one piece of parts that lie in many, and leave dead bytes behind
+    Compact,
     /// Remove what nothing refers to any more
     Sweep {
         /// Do not wait for the grace to pass
@@ -495,6 +510,21 @@ pub(crate) struct Completions {
 
 fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
+}
+
+/// How often something is done; zero is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Period(pub(crate) Duration);
+
+fn period(text: &str) -> Result<Period, String> {
+    if text == "off" {
+        return Ok(Period(Duration::ZERO));
+    }
+    let period = duration(text).map_err(|error| error.to_string())?;
+    if period < PERIOD_MIN {
+        return Err("must be at least 1day, or off".to_owned());
+    }
+    Ok(Period(period))
 }
 
 /// How many bytes a second, if there is a limit.

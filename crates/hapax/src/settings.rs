@@ -221,7 +221,7 @@ mod tests {
 
     fn serve(line: &str, file: &str) -> crate::args::Serve {
         match merge(line, file).unwrap().line.command {
-            Command::Serve(serve) => serve,
+            Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
         }
     }
@@ -273,6 +273,20 @@ mod tests {
         }
         let printed = merge("hapax serve --job-rate none", "").unwrap().print(&[]);
         assert_eq!(serve("hapax serve", &printed).job_rate.0, None);
+    }
+
+    #[test]
+    fn a_period_is_a_day_or_more_or_off() {
+        #[track_caller]
+        fn check(line: &str, days: u64) {
+            assert_eq!(serve(line, "").scrub_period.0.as_secs(), days * 24 * 60 * 60);
+        }
+        check("hapax serve", 30);
+        check("hapax serve --scrub-period 7days", 7);
+        check("hapax serve --scrub-period off", 0);
+        for wrong in ["0s", "1h", "soon"] {
+            merge(&format!("hapax serve --scrub-period {wrong}"), "").unwrap_err();
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use hapax_proto::span::{Length, Span};
 
 use self::tables::Tables;
 use super::{
-    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Intent, Lane, LaneId, Outcome, Space,
-    SpaceId, Stats, Token, Upload, UploadId, User, UserId,
+    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Holder, Intent, Lane, LaneId, Outcome,
+    Saved, Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -32,6 +32,7 @@ mod uploads;
 mod blobs;
 mod digests;
 mod pending;
+mod upkeep;
 mod audit;
 
 /// A catalog whose commits fail on demand.
@@ -233,6 +234,34 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().spares(limit))
     }
 
+    fn job(&self, name: &str) -> Result<Option<Saved>, StoreError> {
+        Ok(self.locked().jobs.get(name).cloned())
+    }
+
+    fn damaged(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
+        Ok(self.locked().damaged(after, limit))
+    }
+
+    fn live_objects(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectName, Length, Length)>, StoreError> {
+        Ok(self.locked().live_objects(after, limit))
+    }
+
+    fn holders(&self, object: ObjectId) -> Result<Vec<Holder>, StoreError> {
+        Ok(self.locked().holders_of(object))
+    }
+
+    fn version(&self, content: ContentId) -> Result<Option<u64>, StoreError> {
+        Ok(self.locked().version(content))
+    }
+
+    fn extent_counts(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, u64)>, StoreError> {
+        Ok(self.locked().extent_counts(after, limit))
+    }
+
     fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.locked().stats())
     }
@@ -308,6 +337,9 @@ impl Tables {
             Intent::SettleSpare { blob, spare, promote, now } => {
                 self.settle_spare(*blob, *spare, *promote, *now)
             }
+            Intent::JudgeBlob { blob, content, damaged } => self.judge(*blob, *content, *damaged),
+            Intent::Rewrite(rewrite) => self.rewrite(rewrite),
+            Intent::SaveJob { name, state, now } => Ok(self.save_job(name, state, *now)),
             Intent::ExpireUploads { now, limit } => Ok(self.expire_uploads(*now, *limit)),
             Intent::ForgetUploads { before, limit } => Ok(self.forget_uploads(*before, *limit)),
             Intent::BuryBlobs { before, limit, now } => Ok(self.bury_blobs(*before, *limit, *now)),

@@ -45,6 +45,41 @@ pub struct Blob {
     pub size: Length,
     /// Its bytes.
     pub content: ContentId,
+    /// Whether they were found damaged, and no good ones came since.
+    pub damaged: bool,
+}
+
+/// What points to an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose content it is.
+    pub owner: Owner,
+    /// The content.
+    pub content: ContentId,
+    /// Where in it, and where in the object.
+    pub extent: Extent,
+}
+
+/// What owns a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A live blob.
+    Blob(Blob),
+    /// A blob, live or not, whose other copy it is.
+    Spare(Blob),
+    /// A blob that no entry points to.
+    Orphan(BlobId),
+    /// An open upload.
+    Upload(UploadId),
+}
+
+/// What a job keeps to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// In the job's own encoding.
+    pub state: String,
+    /// When it was saved, by the steady clock.
+    pub updated: Timestamp,
 }
 
 /// A name in a space.
@@ -265,4 +300,12 @@ pub struct Stats {
     pub stored: u64,
     /// Open uploads.
     pub uploads: u64,
+    /// Blobs that an entry points to and whose bytes were found damaged.
+    pub damaged: u64,
+    /// Extents of such blobs beyond one for each part.
+    pub fragments: u64,
+    /// Bytes of live objects that no extent holds.
+    pub dead: u64,
+    /// Bytes of objects that were given up and are not forgotten yet.
+    pub given_up: u64,
 }

@@ -20,8 +20,8 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Intent, Lane, LaneId, Outcome, Refusal,
-    Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
+    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Holder, Intent, Lane, LaneId, Outcome,
+    Refusal, Saved, Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
 };
 use crate::clock::Timestamp;
 use crate::error::{ErrorClass, StoreError};
@@ -33,9 +33,11 @@ mod schema;
 mod row;
 /// Objects, extents, contents, blobs.
 mod blobs;
-/// Blobs whose identity is not known yet.
+/// Jobs, damage, and blobs in other objects.
+mod upkeep;
+/// Digests of blobs, and finding blobs by them.
 mod digests;
-
+/// Blobs whose identity is not known yet.
 mod pending;
 /// Spaces and their quotas.
 mod spaces;
@@ -234,12 +236,20 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::SettleSpare { blob, spare, promote, now } => {
             blobs::settle_spare(db, *blob, *spare, *promote, *now)
         }
+        Intent::JudgeBlob { blob, content, damaged } => upkeep::judge(db, *blob, *content, *damaged),
+        Intent::Rewrite(rewrite) => upkeep::rewrite(db, rewrite),
+        Intent::SaveJob { name, state, now } => upkeep::save_job(db, name, state, *now),
         Intent::ExpireUploads { now, limit } => uploads::expire(db, *now, *limit),
         Intent::ForgetUploads { before, limit } => uploads::forget(db, *before, *limit),
         Intent::BuryBlobs { before, limit, now } => blobs::bury(db, *before, *limit, *now),
         Intent::DoomObjects { before, limit } => housekeeping::doom_objects(db, *before, *limit),
         Intent::ForgetObjects { objects } => housekeeping::forget_objects(db, objects),
     }
+}
+
+/// Puts beside each blob the paths that show it.
+fn with_paths(db: &Connection, blobs: Vec<Blob>) -> rusqlite::Result<Vec<(Blob, Vec<String>)>> {
+    blobs.into_iter().map(|blob| entries::paths_of(db, blob.id).map(|paths| (blob, paths))).collect()
 }
 
 impl Catalog for SqliteCatalog {
@@ -414,6 +424,34 @@ impl Catalog for SqliteCatalog {
         self.read("list spares", |db| blobs::spares(db, limit))
     }
 
+    fn job(&self, name: &str) -> Result<Option<Saved>, StoreError> {
+        self.read("read what a job keeps", |db| upkeep::job(db, name))
+    }
+
+    fn damaged(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
+        self.read("list damaged blobs", |db| with_paths(db, upkeep::damaged(db, after, limit)?))
+    }
+
+    fn live_objects(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectName, Length, Length)>, StoreError> {
+        self.read("list live objects", |db| upkeep::live_objects(db, after, limit))
+    }
+
+    fn holders(&self, object: ObjectId) -> Result<Vec<Holder>, StoreError> {
+        self.read("read what points to an object", |db| upkeep::holders(db, object))
+    }
+
+    fn version(&self, content: ContentId) -> Result<Option<u64>, StoreError> {
+        self.read("read the version of a content", |db| upkeep::version(db, content))
+    }
+
+    fn extent_counts(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, u64)>, StoreError> {
+        self.read("count extents", |db| upkeep::extent_counts(db, after, limit))
+    }
+
     fn stats(&self) -> Result<Stats, StoreError> {
         self.read("count", housekeeping::stats)
     }
@@ -423,10 +461,7 @@ impl Catalog for SqliteCatalog {
     }
 
     fn blobs(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
-        self.read("list blobs", |db| {
-            let blobs = blobs::list(db, after, limit)?;
-            blobs.into_iter().map(|blob| entries::paths_of(db, blob.id).map(|paths| (blob, paths))).collect()
-        })
+        self.read("list blobs", |db| with_paths(db, blobs::list(db, after, limit)?))
     }
 
     fn objects(

@@ -10,7 +10,7 @@ use hapax_store::error::ErrorClass;
 use hapax_store::id::ObjectName;
 
 use crate::rig::{Case, Draws, End, full, seed};
-use crate::script::{LONG, SHORT, Session, Step, content};
+use crate::script::{LONG, SHORT, Session, Step, UPKEEP, content};
 
 /// How the disk fails at its N-th operation.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +119,11 @@ fn r2_r3_r4_what_was_acknowledged_survives_every_fault_of_the_disk() {
 #[test]
 fn r2_r3_r4_long_files_survive_every_fault_of_the_disk() {
     at_every_operation(LONG, 20);
+}
+
+#[test]
+fn r2_r3_r4_scrub_compact_and_heal_survive_every_fault_of_the_disk() {
+    at_every_operation(UPKEEP, 160);
 }
 
 /// Every single operation, so that none is missed by the sample: the power goes as soon as it failed.

@@ -13,7 +13,7 @@ use hapax_store::sweep::Keep;
 use tempfile::TempDir;
 
 use crate::rig::{Case, End};
-use crate::script::{Actor, Ledger, SHORT, Session, Step};
+use crate::script::{Actor, Ledger, SHORT, Session, Step, UPKEEP};
 use crate::world::{noise, open};
 
 /// Copies what a killed process leaves behind. The ballast is room and nothing else; a lock ends with its process.
@@ -62,6 +62,15 @@ fn interrupted_run(store: &Arc<Store>, actor: &Actor<'_>) -> hapax_store::upload
 
 #[test]
 fn r1_r2_r4_what_was_acknowledged_survives_a_kill_at_every_step() {
+    kill_at_every_step(SHORT);
+}
+
+#[test]
+fn r1_r2_r4_jobs_survive_a_kill_at_every_step() {
+    kill_at_every_step(UPKEEP);
+}
+
+fn kill_at_every_step(steps: &[Step]) {
     let dir = TempDir::new().unwrap();
     let store = open(&dir);
     let user = store.create_user("ann".to_owned(), "$hash".to_owned(), true).unwrap();
@@ -69,7 +78,7 @@ fn r1_r2_r4_what_was_acknowledged_survives_a_kill_at_every_step() {
     let actor = Actor { store: &store, user, space };
     let mut ledger = Ledger::default();
     let run = interrupted_run(&store, &actor);
-    for (number, &step) in SHORT.iter().enumerate() {
+    for (number, &step) in steps.iter().enumerate() {
         let _case = Case(format!("after step {number}, {step:?}"));
         let made = actor.act(step, &ledger).unwrap();
         ledger = ledger.after(step, made);

@@ -11,7 +11,7 @@ use hapax_store::disk::faulty::Torn;
 use hapax_store::error::{ErrorClass, StoreError};
 
 use crate::rig::{Case, End, Rig};
-use crate::script::{LONG, SHORT, Session, Step, content};
+use crate::script::{LONG, SHORT, Session, Step, UPKEEP, content};
 
 const FAULTS: [Fault; 2] = [Fault::Before, Fault::After];
 
@@ -87,6 +87,12 @@ fn r7_a_broken_catalog_ends_the_process_and_loses_nothing() {
 #[test]
 fn r1_a_full_catalog_acknowledges_nothing_and_loses_nothing() {
     at_every_commit(SHORT, Report::Full, &ENDS);
+}
+
+#[test]
+fn r7_jobs_lose_nothing_by_a_commit_that_fails() {
+    at_every_commit(UPKEEP, Report::Io, &ENDS[1..2]);
+    at_every_commit(UPKEEP, Report::Busy, &ENDS[..1]);
 }
 
 #[test]

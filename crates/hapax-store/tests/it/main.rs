@@ -21,3 +21,4 @@ mod races;
 mod rot;
 mod runs;
 mod second_reader;
+mod upkeep;

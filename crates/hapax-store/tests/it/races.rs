@@ -14,6 +14,7 @@ use hapax_proto::upload::{Held, State};
 use hapax_store::catalog::sqlite::SqliteCatalog;
 use hapax_store::catalog::{Expect, LaneId, Refusal, Upload};
 use hapax_store::error::{ErrorClass, StoreError};
+use hapax_store::job::UNPACED;
 use hapax_store::publish::{Published, Target};
 use hapax_store::sweep::Keep;
 use hapax_store::upload::{Ending, PendingRun, StoredRun};
@@ -334,6 +335,47 @@ fn r8_removal_link_and_sweep_leave_no_dangling_file() {
             Ok(()) => assert!(shared.actor().read(&to) == bytes),
             refused => assert_refused(refused),
         }
+    });
+}
+
+/// Jobs move bytes and remove what was given up, without any grace, while files are read, put again and removed: nobody
+/// sees a byte that is wrong or missing, and nothing is taken for damaged.
+#[test]
+fn r8_jobs_and_readers_and_writers_leave_each_other_alone() {
+    races(40, |track, number| {
+        let (at, to, small) = (format!("/{number}"), format!("/again {number}"), format!("/small {number}"));
+        let bytes = noise(300_000, number);
+        let shared = &*track;
+        let upload = shared.upload(number, bytes.len());
+        for (from, end) in [(0, 70_000), (70_000, 200_000), (200_000, bytes.len())] {
+            let upload = shared.rig.store().upload(upload.id).unwrap();
+            shared.actor().send(&upload, 0, from as u64, &bytes[from..end]).unwrap();
+        }
+        shared.finish(&shared.rig.store().upload(upload.id).unwrap()).unwrap();
+        shared.actor().put(&small, &noise(30_000, number)).unwrap();
+        let store = shared.rig.store();
+        let path = || EntryPath::parse(&small).unwrap();
+        let read = || {
+            for _ in 0..5 {
+                assert!(shared.actor().read(&at) == bytes);
+            }
+            Ok(())
+        };
+        let answers = race(vec![
+            Box::new(read) as Box<dyn FnOnce() -> Result<(), StoreError> + Send>,
+            Box::new(|| shared.actor().put(&to, &bytes)),
+            Box::new(|| store.remove(shared.rig.space, path(), Expect::Anything, false)),
+            Box::new(|| store.compact(UNPACED).map(drop)),
+            Box::new(|| store.compact(UNPACED).map(drop)),
+            Box::new(|| store.scrub(UNPACED).map(drop)),
+            Box::new(|| store.heal(UNPACED).map(drop)),
+            Box::new(|| (0..4).try_for_each(|_| store.sweep(Keep::Nothing).map(drop))),
+        ]);
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!(store.damage().unwrap(), []);
+        store.heal(UNPACED).unwrap();
+        store.sweep(Keep::Nothing).unwrap();
+        assert!(shared.actor().read(&at) == bytes && shared.actor().read(&to) == bytes);
     });
 }
 

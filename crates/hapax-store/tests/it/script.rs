@@ -13,7 +13,7 @@ use hapax_store::catalog::{Blob, EntryKind, Expect, LaneId, Meta, SpaceId, Uploa
 use hapax_store::check::Depth;
 use hapax_store::compose::Members;
 use hapax_store::error::StoreError;
-use hapax_store::job::UNPACED;
+use hapax_store::job::{Go, UNPACED};
 use hapax_store::publish::Target;
 use hapax_store::store::Store;
 use hapax_store::sweep::Keep;
@@ -26,18 +26,59 @@ use crate::world::noise;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
     Folder(&'static str),
-    Put { path: &'static str, seed: u64, size: u64 },
-    Create { name: &'static str, path: &'static str, size: u64 },
-    Send { name: &'static str, part: u32, seed: u64, from: u64, to: u64 },
-    Resize { name: &'static str, size: u64 },
-    Finish { name: &'static str },
-    Cancel { name: &'static str },
-    Compose { path: &'static str, of: &'static [&'static str] },
+    Put {
+        path: &'static str,
+        seed: u64,
+        size: u64,
+    },
+    Create {
+        name: &'static str,
+        path: &'static str,
+        size: u64,
+    },
+    Send {
+        name: &'static str,
+        part: u32,
+        seed: u64,
+        from: u64,
+        to: u64,
+    },
+    Resize {
+        name: &'static str,
+        size: u64,
+    },
+    Finish {
+        name: &'static str,
+    },
+    Cancel {
+        name: &'static str,
+    },
+    Compose {
+        path: &'static str,
+        of: &'static [&'static str],
+    },
     Identify,
-    Link { from: &'static str, to: &'static str },
-    Move { from: &'static str, to: &'static str },
-    Remove { path: &'static str },
+    Link {
+        from: &'static str,
+        to: &'static str,
+    },
+    Move {
+        from: &'static str,
+        to: &'static str,
+    },
+    Remove {
+        path: &'static str,
+    },
+    /// Files of one moment, which share an object.
+    Together {
+        paths: &'static [&'static str],
+        seed: u64,
+        size: u64,
+    },
     Sweep,
+    Heal,
+    Scrub,
+    Compact,
 }
 
 /// What was acknowledged.
@@ -138,8 +179,31 @@ impl Actor<'_> {
             Step::Remove { path: at } => {
                 self.store.remove(self.space, path(at), Expect::Anything, true).map(|()| None)
             }
+            Step::Together { paths, seed, size } => self.put_together(paths, seed, size).map(|()| None),
             Step::Sweep => self.store.sweep(Keep::Nothing).map(|_| None),
+            Step::Heal => self.store.heal(UNPACED).map(|_| None),
+            Step::Scrub => self.scrub().map(|()| None),
+            Step::Compact => self.store.compact(UNPACED).map(|_| None),
         }
+    }
+
+    /// Puts files in one go; each has the bytes of a seed of its own.
+    fn put_together(&self, paths: &[&str], seed: u64, size: u64) -> Result<(), StoreError> {
+        let files: Result<Vec<_>, StoreError> = (seed..)
+            .zip(paths)
+            .map(|(seed, path)| {
+                let mut file = self.store.begin_short(None)?;
+                file.push(&content(seed, size))?;
+                Ok((file.end(None)?, self.target(path)))
+            })
+            .collect();
+        self.store.publish_short(files?).into_iter().try_for_each(|file| file.wait().map(drop))
+    }
+
+    /// Scrubs everything. A disk that cannot read for a moment makes damage that is none; then it was no good scrub.
+    fn scrub(&self) -> Result<(), StoreError> {
+        assert_eq!(self.store.scrub(UNPACED)?, Go::On);
+        if self.store.damage()?.is_empty() { Ok(()) } else { Err(StoreError::BrokenRun) }
     }
 
     pub(crate) fn target(&self, at: &str) -> Target {
@@ -220,7 +284,12 @@ impl Ledger {
     pub(crate) fn after(&self, step: Step, made: Option<UploadId>) -> Self {
         let mut next = self.clone();
         match step {
-            Step::Folder(_) | Step::Sweep | Step::Identify => {}
+            Step::Folder(_) | Step::Sweep | Step::Identify | Step::Heal | Step::Scrub | Step::Compact => {}
+            Step::Together { paths, seed, size } => {
+                let files =
+                    (seed..).zip(paths).map(|(seed, path)| (path.to_string(), Arc::new(content(seed, size))));
+                next.files.extend(files);
+            }
             Step::Put { path, seed, size } => {
                 next.files.insert(path.to_owned(), Arc::new(content(seed, size)));
             }
@@ -450,6 +519,34 @@ pub(crate) const SHORT: &[Step] = &[
     Step::Remove { path: "/d/link" },
     Step::Sweep,
     Step::Put { path: "/last", seed: 8, size: 5_000 },
+];
+
+/// What the jobs work on, and the jobs among all else: pieces, second copies, dead bytes.
+pub(crate) const UPKEEP: &[Step] = &[
+    Step::Together { paths: &["/t/1", "/t/2", "/t/3", "/t/4", "/t/5"], seed: 20, size: 30_000 },
+    Step::Create { name: "a", path: "/pieces", size: 1_500_000 },
+    Step::Send { name: "a", part: 0, seed: 1, from: 0, to: 70_000 },
+    Step::Send { name: "a", part: 0, seed: 1, from: 70_000, to: 200_000 },
+    Step::Send { name: "a", part: 0, seed: 1, from: 200_000, to: 1_500_000 },
+    Step::Create { name: "b", path: "/few", size: 200_000 },
+    Step::Send { name: "b", part: 0, seed: 2, from: 0, to: 100_000 },
+    Step::Scrub,
+    Step::Send { name: "b", part: 0, seed: 2, from: 100_000, to: 200_000 },
+    Step::Finish { name: "a" },
+    Step::Finish { name: "b" },
+    Step::Put { path: "/inline", seed: 3, size: 100 },
+    Step::Put { path: "/again", seed: 2, size: 200_000 },
+    Step::Heal,
+    Step::Compact,
+    Step::Remove { path: "/t/1" },
+    Step::Remove { path: "/t/3" },
+    Step::Remove { path: "/t/5" },
+    Step::Sweep,
+    Step::Compact,
+    Step::Put { path: "/inline2", seed: 3, size: 100 },
+    Step::Scrub,
+    Step::Sweep,
+    Step::Compact,
 ];
 
 /// Files of several parts: put, sent in several lanes, finished, removed.

@@ -1,13 +1,15 @@
 //! `hapax admin`: accounts, tokens and housekeeping of the running server. Each is one request; what the answers
 //! are is said by the server's own types.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hapax_client::client::Client;
 use hapax_client::wire::Ask;
 use hapax_proto::dialect::native::{API, CreateToken};
 use hapax_proto::name::UserName;
-use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
+use hapax_server::admin::{
+    CheckReport, CompactReport, ScrubPass, ScrubState, StoreStats, SweepReport, UserInfo,
+};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,10 @@ use crate::words;
 /// Where a new password may be read from, so that it stands in no list of processes.
 const NEW_PASSWORD: &str = "HAPAX_NEW_PASSWORD";
 
+/// How often the server is asked how far a scrub has come, and how many hundredths are worth a line.
+const SCRUB_INTERVAL: Duration = Duration::from_millis(300);
+const SCRUB_STEP: u64 = 10;
+
 /// Does an administrator's work.
 pub(super) async fn run(context: &Context, admin: &Admin) -> Result<(), Failure> {
     let client = context.servers().client(&Alias::default()).await?;
@@ -38,6 +44,15 @@ pub(super) async fn run(context: &Context, admin: &Admin) -> Result<(), Failure>
         Admin::Stats => {
             let stats: StoreStats = ask(&client, Method::GET, "/admin/stats", None).await?;
             context.screen.result(&measured(&stats), &About { event: "stats", what: &stats });
+            Ok(())
+        }
+        Admin::Scrub { status } => {
+            let state = if *status { scrub_state(&client).await? } else { scrub(context, &client).await? };
+            say_scrub(context, &state)
+        }
+        Admin::Compact => {
+            let report: CompactReport = ask(&client, Method::POST, "/admin/compact", None).await?;
+            context.screen.outcome(&compacted(&report), &About { event: "compacted", what: &report });
             Ok(())
         }
         Admin::Sweep { now } => {
@@ -195,6 +210,77 @@ pub(super) fn say_check(context: &Context, report: &CheckReport) -> Result<(), F
     Err(failure.hint("put the damaged files again: that heals the stored copies"))
 }
 
+async fn scrub_state(client: &Client) -> Result<ScrubState, Failure> {
+    ask(client, Method::GET, "/admin/scrub", None).await
+}
+
+/// Has everything scrubbed, and waits until it was. If this ends before, the scrub goes on.
+async fn scrub(context: &Context, client: &Client) -> Result<ScrubState, Failure> {
+    let before: ScrubState = ask(client, Method::POST, "/admin/scrub", None).await?;
+    let mut told = 0;
+    loop {
+        let state = scrub_state(client).await?;
+        if state.failures > before.failures {
+            let failure = Failure::new(Code::Failed, "the scrub stopped");
+            return Err(failure.hint("the log of the server says why"));
+        }
+        if state.runs > before.runs {
+            return Ok(state);
+        }
+        if let Some(pass) = &state.now
+            && words::percent(pass.bytes, pass.total.max(1)) >= told + SCRUB_STEP
+        {
+            told = words::percent(pass.bytes, pass.total) / SCRUB_STEP * SCRUB_STEP;
+            context.screen.event(&About { event: "scrubbing", what: pass });
+            context.screen.note(&format!("{told} %: {}", read(pass)));
+        }
+        tokio::time::sleep(SCRUB_INTERVAL).await;
+    }
+}
+
+fn read(pass: &ScrubPass) -> String {
+    format!("{} of {} read", words::bytes(pass.bytes), words::bytes(pass.total.max(pass.bytes)))
+}
+
+/// Says what a scrub found, and fails if anything is damaged.
+fn say_scrub(context: &Context, state: &ScrubState) -> Result<(), Failure> {
+    for content in &state.damaged {
+        let line = format!("{}: damaged, {}", content.paths.join(", "), words::bytes(content.size));
+        context.screen.result(&line, &About { event: "damaged", what: content });
+    }
+    let passes = [&state.now, &state.last];
+    let uploads = passes.into_iter().flatten().flat_map(|pass| &pass.uploads);
+    for upload in uploads {
+        context
+            .screen
+            .result(&format!("{upload}: damaged"), &json!({ "event": "damaged", "upload": upload }));
+    }
+    context.screen.outcome(&scrubbed(state), &About { event: "scrubbed", what: state });
+    if state.damaged.is_empty() {
+        return Ok(());
+    }
+    let damaged = words::count(state.damaged.len() as u64, "content is damaged", "contents are damaged");
+    Err(Failure::new(Code::Integrity, damaged)
+        .hint("put one of the files again: that heals it for everybody"))
+}
+
+fn scrubbed(state: &ScrubState) -> String {
+    let last = state.last.as_ref().map(|pass| {
+        let objects = words::count(pass.objects, "object", "objects");
+        let ended = pass.ended.as_deref().unwrap_or_default();
+        format!("everything was read by {ended}: {objects} with {}", words::bytes(pass.bytes))
+    });
+    let now = state.now.as_ref().map(|pass| format!("since {}: {}", pass.started, read(pass)));
+    let lines: Vec<_> = now.into_iter().chain(last).collect();
+    if lines.is_empty() { "nothing was scrubbed yet".to_owned() } else { lines.join("\n") }
+}
+
+fn compacted(report: &CompactReport) -> String {
+    let parts = words::count(report.parts, "part", "parts");
+    let done = format!("wrote {parts} anew, {}", words::bytes(report.bytes));
+    if report.ended { done } else { format!("{done}; not all, for space runs short or the server ends") }
+}
+
 fn measured(stats: &StoreStats) -> String {
     let rows = [
         ("accounts", stats.users.to_string()),
@@ -205,8 +291,25 @@ fn measured(stats: &StoreStats) -> String {
         ("different contents", format!("{} with {}", stats.blobs, words::bytes(stats.unique))),
         ("objects", format!("{} with {}", stats.objects, words::bytes(stats.stored))),
         ("contents to be hashed", stats.unhashed.to_string()),
+        ("damaged contents", stats.damaged.to_string()),
+        ("pieces to be joined", stats.fragments.to_string()),
+        (
+            "dead bytes",
+            format!("{}, and {} given up", words::bytes(stats.dead), words::bytes(stats.given_up)),
+        ),
     ];
     let lines = rows.into_iter().map(|(name, value)| format!("{name:<25}{value}"));
+    let jobs = stats.jobs.iter().map(|job| {
+        let running = if job.running { ", running" } else { "" };
+        let runs = words::count(job.runs, "run", "runs");
+        format!(
+            "{:<25}{runs}, {} failed, {} read{running}",
+            format!("job {}", job.name),
+            job.failures,
+            words::bytes(job.bytes)
+        )
+    });
+    let lines = lines.chain(jobs);
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -82,7 +82,7 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
         wide_min: Length::new(serve.claims_min),
         holders_max: serve.claims_holders,
     };
-    let jobs = JobLimits { rate: serve.job_rate.0 };
+    let jobs = JobLimits { rate: serve.job_rate.0, scrub_period: serve.scrub_period.0 };
     Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, claims, jobs, deadlines, caps })
 }
 

@@ -220,6 +220,53 @@ fn an_administrator_administrates() {
     assert_eq!(with_token(&["mkdir", ":/no"]).status.code(), Some(4));
 }
 
+/// Flips a bit in the middle of every object of a server.
+fn rot_everything(server: &Server) {
+    for dir in fs::read_dir(server.folder.path().join("data/objects")).unwrap() {
+        for object in fs::read_dir(dir.unwrap().path()).unwrap() {
+            let path = object.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named_until_it_is_put_again() {
+    let server = Server::start();
+    let client = server.client();
+    assert_eq!(client.ok(&["admin", "scrub", "--status"]), "nothing was scrubbed yet\n");
+    client.write("film", 3 << 20, 1);
+    client.ok(&["put", "film", ":/film"]);
+    let clean = client.ok(&["admin", "scrub"]);
+    assert!(clean.starts_with("everything was read by 20"), "{clean}");
+    assert!(clean.ends_with("Z: 1 object with 3 MiB\n"), "{clean}");
+    rot_everything(&server);
+    let found = client.run(&["admin", "scrub"]);
+    assert_eq!(found.status.code(), Some(7));
+    let said = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(said.starts_with("/@admin/film: damaged, 3 MiB\neverything was read by 20"), "{said}");
+    let told = String::from_utf8_lossy(&found.stderr).into_owned();
+    assert!(
+        told.contains("1 content is damaged") && told.contains("hint: put one of the files again"),
+        "{told}"
+    );
+    assert!(client.ok(&["admin", "stats"]).contains("damaged contents         1\n"));
+    assert_eq!(client.run(&["get", ":/film", "back"]).status.code(), Some(7));
+    // The same command, although the same file stands there.
+    let healed = client.ok(&["put", "film", ":/film"]);
+    assert!(healed.starts_with(":/film: sent 3 MiB"), "{healed}");
+    client.ok(&["get", ":/film", "back"]);
+    assert!(fs::read(client.path("back")).unwrap() == fs::read(client.path("film")).unwrap());
+    let events = client.events(&["admin", "scrub"]);
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], last["damaged"].as_array().unwrap().len()), (&"scrubbed".into(), 0));
+    let compacted = client.ok(&["admin", "compact"]);
+    assert_eq!(compacted, "wrote 0 parts anew, 0 B\n");
+}
+
 #[test]
 fn the_shell_is_helped() {
     #[track_caller]

@@ -13,7 +13,7 @@ use super::super::model::ModelCatalog;
 use super::super::sqlite::SqliteCatalog;
 use super::super::{
     BlobId, BootId, Catalog, ContentId, Entry, EntryId, EntryKind, Expect, LaneId, MaskedValue, Meta,
-    NewUpload, OpenPart, Outcome, Publish, Source, SpaceId, Store, TokenId, UserId,
+    NewUpload, OpenPart, Outcome, Publish, Rewrite, Source, SpaceId, Store, TokenId, UserId,
 };
 use super::*;
 use crate::clock::{Moment, Timestamp};
@@ -62,6 +62,9 @@ enum Verb {
     KeepValues,
     Identify,
     SettleSpare,
+    JudgeBlob,
+    Rewrite,
+    SaveJob,
     ExpireUploads,
     ForgetUploads,
     BuryBlobs,
@@ -94,6 +97,7 @@ fn verbs() -> impl Strategy<Value = Verb> {
         4 => Just(V::FinishInstead),
         8 => prop::sample::select(vec![V::PublishExtents, V::PublishExtents, V::PublishInline, V::PublishKnown]),
         2 => Just(V::SettleSpare),
+        6 => prop::sample::select(vec![V::JudgeBlob, V::JudgeBlob, V::Rewrite, V::Rewrite, V::SaveJob]),
         3 => prop::sample::select(vec![V::KeepDigest, V::KeepValues, V::Identify, V::Identify]),
         6 => prop::sample::select(vec![V::ExpireUploads, V::ForgetUploads, V::BuryBlobs, V::DoomObjects, V::ForgetObjects]),
     ]
@@ -293,6 +297,10 @@ impl Author<'_> {
                 sealed: vec![self.number(3, 9)],
             },
             Verb::KeepValues | Verb::Identify => self.of_pending(),
+            Verb::JudgeBlob | Verb::Rewrite => self.of_live(),
+            Verb::SaveJob => {
+                Intent::SaveJob { name: self.pick(2, &USERS).to_owned(), state: format!("{now:?}"), now }
+            }
             Verb::ExpireUploads => Intent::ExpireUploads { now, limit },
             Verb::ForgetUploads => Intent::ForgetUploads { before, limit },
             Verb::BuryBlobs => Intent::BuryBlobs { before, limit, now },
@@ -302,6 +310,33 @@ impl Author<'_> {
                 Intent::ForgetObjects { objects: doomed.chain([object(self.number(3, OBJECTS))]).collect() }
             }
         }
+    }
+
+    /// What a job finds out about a blob, or makes of it.
+    fn of_live(&self) -> Intent {
+        let live = self.catalog.blobs(None, 9).unwrap();
+        let picked = live.get(self.draft.picks[1].index(3)).map(|(blob, _)| blob);
+        let blob = picked.map_or(BlobId(i64::from(self.number(1, 6))), |blob| blob.id);
+        let content = picked.map_or(ContentId(i64::from(self.number(3, 9))), |blob| blob.content);
+        if matches!(self.draft.verb, Verb::JudgeBlob) {
+            let content = ContentId(content.0 - i64::from(self.draft.wrong));
+            return Intent::JudgeBlob {
+                blob,
+                content,
+                damaged: (self.number(2, 3) != 0).then_some(self.now),
+            };
+        }
+        let version = self.catalog.version(content).unwrap().unwrap_or_default();
+        let count = picked.map_or(1, |blob| blob.size.get() / CELL);
+        let first = u64::from(self.number(4, 3)).min(count);
+        let put = if count == first { vec![] } else { vec![self.extent(5, first, count - first)] };
+        Intent::Rewrite(Box::new(Rewrite {
+            content,
+            version: if self.number(2, 9) == 0 { self.or_wrong(version) } else { version },
+            clear: span(first, (count - first).max(u64::from(self.number(3, 3)))),
+            put,
+            now: self.now,
+        }))
     }
 
     /// What a job finds out about a pending blob, or believes of one that is not.
@@ -451,6 +486,7 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
     };
     tell("users".into(), &catalog.users().unwrap());
     for name in USERS {
+        tell(format!("job {name}"), &catalog.job(name).unwrap());
         tell(format!("user {name}"), &catalog.user(name).unwrap());
         tell(format!("space {name}"), &catalog.space(name).unwrap());
     }
@@ -467,6 +503,8 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         let after = (number > 0).then_some(BlobId(id));
         tell(format!("blobs {id}"), &catalog.blobs(after, 2).unwrap());
         tell(format!("pending {id}"), &catalog.pending(after, 2).unwrap());
+        tell(format!("damaged {id}"), &catalog.damaged(after, 2).unwrap());
+        tell(format!("extent counts {id}"), &catalog.extent_counts(after, 2).unwrap());
         tell(format!("findable {id}"), &catalog.findable(after, 2).unwrap());
         let algorithms = &Algorithm::ALL[..usize::from(number)];
         tell(format!("unfindable {id}"), &catalog.unfindable(algorithms).unwrap());
@@ -476,6 +514,8 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         }
     }
     for number in 0..OBJECTS {
+        tell(format!("holders of {number}"), &catalog.holders(object(number)).unwrap());
+        tell(format!("live objects {number}"), &catalog.live_objects(Some(object(number)), 3).unwrap());
         tell(format!("dir of {number}"), &catalog.object_dir(object(number)).unwrap());
         tell(format!("objects {number}"), &catalog.objects(Some(object(number)), 3).unwrap());
     }
@@ -483,6 +523,7 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
     tell("clock".into(), &catalog.clock().unwrap());
     tell("stats".into(), &catalog.stats().unwrap());
     for content in (0..40).map(ContentId) {
+        tell(format!("version {content}"), &catalog.version(content).unwrap());
         tell(format!("inline {content}"), &catalog.inline(content).unwrap());
         tell(format!("extents {content}"), &catalog.extents(content, whole(), 9).unwrap());
         let inside = Span::new(Offset::new(CELL / 2), Offset::new(CELL + 1)).unwrap();

@@ -67,7 +67,11 @@ impl Tables {
             }
             blob.orphan = None;
             let id = *id;
-            self.spares.extend(content.map(|content| (content, id)));
+            match (content, &publish.source) {
+                (Some(content), _) => self.add_copy(id, content),
+                (None, Source::Inline(bytes)) => self.add_inline(id, bytes),
+                (None, _) => {}
+            }
             return Ok((id, true));
         }
         let content = match &publish.source {
@@ -83,16 +87,30 @@ impl Tables {
             size: publish.size,
             content,
             orphan: None,
+            damaged: None,
         };
         self.blobs.insert(id, row);
         Ok((id, false))
+    }
+
+    /// Takes a fresh inline content in: it is good, so it takes the place of an inline one.
+    fn add_inline(&mut self, blob: BlobId, bytes: &[u8]) {
+        let row = self.blobs.get_mut(&blob).expect("callers add to what is there");
+        let held = self.contents.get_mut(&row.content).expect("a blob has a content");
+        if let Some(inline) = &mut held.inline {
+            bytes.clone_into(inline);
+            row.damaged = None;
+            return;
+        }
+        let content = self.add_content(Content { inline: Some(bytes.to_vec()), ..Content::default() });
+        self.add_copy(blob, content);
     }
 
     /// R8: a claim is for what is live; it never brings an orphan back.
     fn known(&self, blob: BlobId, publish: &Publish) -> Result<BlobId, Refusal> {
         let row = self.blobs.get(&blob).ok_or(Refusal::NotLive)?;
         let is_it = row.fingerprint == publish.fingerprint && row.size == publish.size;
-        if is_it && row.orphan.is_none() { Ok(blob) } else { Err(Refusal::NotLive) }
+        if is_it && row.orphan.is_none() && row.damaged.is_none() { Ok(blob) } else { Err(Refusal::NotLive) }
     }
 
     /// Takes the content out of an open upload, which is done thereby.
@@ -110,6 +128,8 @@ impl Tables {
         if !self.contents[&upload.content].is_whole(publish.size) {
             return Err(Refusal::Incomplete);
         }
+        let row = self.contents.get_mut(&upload.content).expect("an open upload has a content");
+        row.version = upload.content_version;
         self.count_in_file(id, publish.now.steady);
         Ok(self.close(id, State::Done, publish.now.steady))
     }
@@ -146,6 +166,7 @@ impl Tables {
         }
         self.spares.remove(&spare);
         let row = self.blobs.get_mut(&blob).expect("a spare goes before its blob");
+        row.damaged = None;
         let loser = if promote { std::mem::replace(&mut row.content, spare) } else { spare };
         self.remove_content(loser, Fate::Drop(now));
         Ok(Outcome::Done)
@@ -186,6 +207,7 @@ impl Tables {
             identity: row.identity.clone(),
             size: row.size,
             content: row.content,
+            damaged: row.damaged.is_some(),
         }
     }
 
@@ -196,12 +218,17 @@ impl Tables {
     }
 
     pub(super) fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Option<Blob> {
-        let (id, _) = self.blobs.iter().find(|(_, blob)| blob.fingerprint == *fingerprint)?;
+        let is_it = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.damaged.is_none();
+        let (id, _) = self.blobs.iter().find(|(_, blob)| is_it(blob))?;
         self.shown_by(*id).any(|entry| self.entries[&entry].space == space).then(|| self.blob(*id))
     }
 
     pub(super) fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Vec<Blob> {
-        let alike = self.blobs.iter().filter(|(_, blob)| blob.size == size).map(|(id, _)| *id);
+        let alike = self
+            .blobs
+            .iter()
+            .filter(|(_, blob)| blob.size == size && blob.damaged.is_none())
+            .map(|(id, _)| *id);
         let shown = alike.filter(|id| self.shown_by(*id).any(|entry| self.entries[&entry].space == space));
         shown.map(|id| self.blob(id)).take(limit).collect()
     }
@@ -213,8 +240,10 @@ impl Tables {
         group: bool,
         limit: u32,
     ) -> Option<(Blob, u32)> {
-        let live = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.orphan.is_none();
-        let (id, _) = self.blobs.iter().find(|(_, blob)| live(blob))?;
+        let is_it = |blob: &BlobRow| {
+            blob.fingerprint == *fingerprint && blob.orphan.is_none() && blob.damaged.is_none()
+        };
+        let (id, _) = self.blobs.iter().find(|(_, blob)| is_it(blob))?;
         Some((self.blob(*id), self.holders(*id, beside, group).min(limit)))
     }
 
@@ -254,6 +283,10 @@ impl Tables {
             unique: sum(live().map(|blob| blob.size)).get(),
             objects: self.objects.len() as u64,
             stored: sum(self.objects.values().map(|object| object.length)).get(),
+            damaged: live().filter(|blob| blob.damaged.is_some()).count() as u64,
+            fragments: self.fragments(),
+            dead: self.garbage().0,
+            given_up: self.garbage().1,
             uploads: self.uploads.values().filter(|row| row.upload.state == State::Open).count() as u64,
         }
     }

@@ -24,7 +24,8 @@ impl Tables {
     pub(super) fn blobs_by_digest(&self, space: Option<SpaceId>, lookup: &Lookup, limit: usize) -> Vec<Blob> {
         let found = self.digests.iter().filter(|(_, (_, found))| found == lookup).map(|((blob, _), _)| *blob);
         let is_in = |entry| space.is_none_or(|space| self.entries[&entry].space == space);
-        let shown = found.filter(|blob| self.shown_by(*blob).any(is_in));
+        let good = found.filter(|blob| self.blobs[blob].damaged.is_none());
+        let shown = good.filter(|blob| self.shown_by(*blob).any(is_in));
         shown.map(|blob| self.blob(blob)).take(limit).collect()
     }
 

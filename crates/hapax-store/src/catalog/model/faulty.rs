@@ -8,8 +8,8 @@ use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::span::{Length, Span};
 
 use crate::catalog::{
-    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Intent, Lane, LaneId, Space, SpaceId,
-    Stats, Token, Upload, UploadId, User, UserId,
+    Answer, Blob, BlobId, BootId, Catalog, ContentId, Entry, Extent, Holder, Intent, Lane, LaneId, Saved,
+    Space, SpaceId, Stats, Token, Upload, UploadId, User, UserId,
 };
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -283,6 +283,34 @@ impl Catalog for FaultyCatalog {
 
     fn spares(&self, limit: usize) -> Result<Vec<(Blob, ContentId)>, StoreError> {
         self.inner.spares(limit)
+    }
+
+    fn job(&self, name: &str) -> Result<Option<Saved>, StoreError> {
+        self.inner.job(name)
+    }
+
+    fn damaged(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
+        self.inner.damaged(after, limit)
+    }
+
+    fn live_objects(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectName, Length, Length)>, StoreError> {
+        self.inner.live_objects(after, limit)
+    }
+
+    fn holders(&self, object: ObjectId) -> Result<Vec<Holder>, StoreError> {
+        self.inner.holders(object)
+    }
+
+    fn version(&self, content: ContentId) -> Result<Option<u64>, StoreError> {
+        self.inner.version(content)
+    }
+
+    fn extent_counts(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, u64)>, StoreError> {
+        self.inner.extent_counts(after, limit)
     }
 
     fn stats(&self) -> Result<Stats, StoreError> {

@@ -51,7 +51,7 @@ impl Tables {
         }
         self.digests.retain(|(of, _), _| *of != blob);
         self.blobs.remove(&blob);
-        self.spares.insert(row.content, held);
+        self.add_copy(held, row.content);
         Ok(Outcome::Done)
     }
 }

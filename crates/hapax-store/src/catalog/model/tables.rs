@@ -7,7 +7,7 @@ use hapax_proto::name::EntryName;
 use hapax_proto::span::{Length, Offset, Span};
 
 use crate::catalog::{
-    BlobId, BootId, ContentId, EntryId, Extent, Lane, LaneId, Meta, SpaceId, Token, TokenId, Upload,
+    BlobId, BootId, ContentId, EntryId, Extent, Lane, LaneId, Meta, Saved, SpaceId, Token, TokenId, Upload,
     UploadId, User, UserId,
 };
 use crate::clock::Timestamp;
@@ -33,6 +33,8 @@ pub(super) struct Tables {
     pub(super) spares: BTreeMap<ContentId, BlobId>,
     pub(super) uploads: BTreeMap<UploadId, UploadRow>,
     pub(super) lanes: BTreeMap<(UploadId, LaneId), Lane>,
+    /// What jobs keep.
+    pub(super) jobs: BTreeMap<String, Saved>,
     numbers: Numbers,
 }
 
@@ -79,6 +81,8 @@ pub(super) enum ObjectState {
 pub(super) struct Content {
     pub(super) extents: BTreeMap<Offset, Extent>,
     pub(super) inline: Option<Vec<u8>>,
+    /// INVARIANT: that of an open upload is kept with the upload, and put here when a blob gets the content.
+    pub(super) version: u64,
 }
 
 /// A space without its sums.
@@ -122,6 +126,8 @@ pub(super) struct BlobRow {
     pub(super) content: ContentId,
     /// Since when no entry points to it.
     pub(super) orphan: Option<Timestamp>,
+    /// Since when its content is known to be damaged.
+    pub(super) damaged: Option<Timestamp>,
 }
 
 /// An upload, and when it ended.

@@ -237,7 +237,10 @@ pub(super) fn inline(db: &Connection, content: ContentId) -> rusqlite::Result<Op
 // ---------------------------------------------------------------- blobs
 
 /// The columns that `blob_from` reads, in its order, of a table called `b`.
-pub(super) const BLOB_COLUMNS: &str = "b.id, b.fingerprint, b.identity, b.size, b.content";
+pub(super) const BLOB_COLUMNS: &str =
+    "b.id, b.fingerprint, b.identity, b.size, b.content, b.damaged IS NOT NULL";
+/// How many they are.
+pub(super) const BLOB_COLUMNS_COUNT: usize = 6;
 
 pub(super) fn blob_from(found: &Row<'_>, first: usize) -> rusqlite::Result<Blob> {
     Ok(Blob {
@@ -246,6 +249,7 @@ pub(super) fn blob_from(found: &Row<'_>, first: usize) -> rusqlite::Result<Blob>
         identity: row::get_identity(found, first + 2)?,
         size: row::get_length(found, first + 3)?,
         content: ContentId(found.get(first + 4)?),
+        damaged: found.get(first + 5)?,
     })
 }
 
@@ -293,9 +297,10 @@ struct Nearest {
 }
 
 impl Nearest {
-    /// Returns it if it is the one that was looked for, and live.
+    /// Returns it if it is the one that was looked for, live and not damaged.
     fn if_it_is(self, fingerprint: &Fingerprint) -> Option<Blob> {
-        (self.blob.fingerprint == *fingerprint && !self.is_orphan).then_some(self.blob)
+        let is_it = self.blob.fingerprint == *fingerprint;
+        (is_it && !self.is_orphan && !self.blob.damaged).then_some(self.blob)
     }
 }
 
@@ -308,7 +313,7 @@ fn nearest(db: &Connection, fingerprint: &Fingerprint) -> rusqlite::Result<Optio
              ORDER BY b.fingerprint LIMIT 1"
         ))?
         .query_row([&fingerprint.0[..]], |found| {
-            Ok(Nearest { blob: blob_from(found, 0)?, is_orphan: found.get(5)? })
+            Ok(Nearest { blob: blob_from(found, 0)?, is_orphan: found.get(BLOB_COLUMNS_COUNT)? })
         })
         .optional()
     };
@@ -326,7 +331,7 @@ pub(super) fn of_size(
     limit: usize,
 ) -> rusqlite::Result<Vec<Blob>> {
     db.prepare_cached(&format!(
-        "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.size = ?1 AND b.orphan IS NULL
+        "SELECT {BLOB_COLUMNS} FROM blobs b WHERE b.size = ?1 AND b.orphan IS NULL AND b.damaged IS NULL
            AND EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?2)
          ORDER BY b.id LIMIT ?3"
     ))?
@@ -354,10 +359,12 @@ pub(super) fn revive(db: &Connection, blob: BlobId) -> Result<(), Stop> {
     }
 }
 
-/// Takes hold of a blob that must be live already.
+/// Takes hold of a blob that must be live already, and whole.
 pub(super) fn hold(db: &Connection, blob: BlobId) -> Result<(), Stop> {
     let held = db
-        .prepare_cached("UPDATE blobs SET orphan = NULL WHERE id = ?1 AND orphan IS NULL")?
+        .prepare_cached(
+            "UPDATE blobs SET orphan = NULL WHERE id = ?1 AND orphan IS NULL AND damaged IS NULL",
+        )?
         .execute([blob.0])?;
     if held == 1 { Ok(()) } else { Err(Refusal::NotLive.into()) }
 }
@@ -398,6 +405,7 @@ pub(super) fn settle_spare(
     } else {
         spare
     };
+    db.prepare_cached("UPDATE blobs SET damaged = NULL WHERE id = ?1")?.execute([blob.0])?;
     remove_content(db, loser, Fate::Drop(now))?;
     Ok(Outcome::Done)
 }
@@ -427,7 +435,7 @@ pub(super) fn spares(db: &Connection, limit: usize) -> rusqlite::Result<Vec<(Blo
     db.prepare_cached(&format!(
         "SELECT {BLOB_COLUMNS}, s.content FROM spares s JOIN blobs b ON b.id = s.blob ORDER BY s.content LIMIT ?1"
     ))?
-    .query_map([row::limit(limit)], |found| Ok((blob_from(found, 0)?, ContentId(found.get(5)?))))?
+    .query_map([row::limit(limit)], |found| Ok((blob_from(found, 0)?, ContentId(found.get(BLOB_COLUMNS_COUNT)?))))?
     .collect()
 }
 

@@ -46,7 +46,7 @@ pub(super) fn blobs(
 ) -> rusqlite::Result<Vec<Blob>> {
     db.prepare_cached(&format!(
         "SELECT {} FROM digests d JOIN blobs b ON b.id = d.blob
-         WHERE d.algorithm = ?1 AND d.lookup = ?2 AND b.orphan IS NULL
+         WHERE d.algorithm = ?1 AND d.lookup = ?2 AND b.orphan IS NULL AND b.damaged IS NULL
            AND (?3 IS NULL OR EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?3))
          ORDER BY b.id LIMIT ?4",
         blobs::BLOB_COLUMNS
@@ -70,7 +70,7 @@ pub(super) fn findable(
     ))?
     .query_map(params![after.map_or(0, |blob| blob.0), row::limit(limit)], |found| {
         // No key has a comma (RFC 9651 §3.1.2).
-        let keys: Option<String> = found.get(5)?;
+        let keys: Option<String> = found.get(blobs::BLOB_COLUMNS_COUNT)?;
         let keys = keys.iter().flat_map(|keys| keys.split(','));
         let mut algorithms: Vec<_> = keys.filter_map(Algorithm::from_key).collect();
         algorithms.sort_unstable();

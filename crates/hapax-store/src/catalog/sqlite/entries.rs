@@ -10,7 +10,7 @@ use super::super::{
     BlobId, Entry, EntryId, EntryKind, Expect, Meta, Outcome, Publish, Refusal, Source, SpaceId, Upload,
     UploadId,
 };
-use super::{Applied, Stop, blobs, row, spaces, uploads};
+use super::{Applied, Stop, blobs, row, spaces, upkeep, uploads};
 use crate::clock::{Moment, Timestamp};
 use crate::key::Fingerprint;
 
@@ -156,15 +156,17 @@ fn file_of(db: &Connection, entry: i64) -> rusqlite::Result<EntryKind> {
     ))?
     .query_row([entry], |found| {
         let blob = blobs::blob_from(found, 0)?;
-        let entity = match found.get_ref(8)? {
-            ValueRef::Null => blob.fingerprint,
-            _ => Fingerprint(row::get_bytes(found, 8)?),
+        let next = blobs::BLOB_COLUMNS_COUNT;
+        let meta = Meta {
+            mtime: found.get(next)?,
+            executable: found.get(next + 1)?,
+            media_type: found.get(next + 2)?,
         };
-        Ok(EntryKind::File {
-            blob,
-            entity,
-            meta: Meta { mtime: found.get(5)?, executable: found.get(6)?, media_type: found.get(7)? },
-        })
+        let entity = match found.get_ref(next + 3)? {
+            ValueRef::Null => blob.fingerprint,
+            _ => Fingerprint(row::get_bytes(found, next + 3)?),
+        };
+        Ok(EntryKind::File { blob, entity, meta })
     })
 }
 
@@ -531,12 +533,18 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
             }
             Some(content)
         }
-        Source::Inline(sealed) if held.is_none() => {
+        Source::Inline(sealed) => {
+            if let Some(held) = held.as_ref().filter(|held| held.size == publish.size)
+                && upkeep::replace_inline(db, held, sealed)?
+            {
+                blobs::revive(db, held.id)?;
+                return Ok(Settled { blob: held.id, known: true });
+            }
             let content = blobs::new_content(db)?;
             blobs::set_inline(db, content, sealed)?;
             Some(content)
         }
-        Source::Inline(_) | Source::Known(_) | Source::Instead { .. } => None,
+        Source::Known(_) | Source::Instead { .. } => None,
     };
     match (held, content) {
         (Some(held), _) if held.size != publish.size => {
@@ -545,7 +553,7 @@ fn settle(db: &Connection, publish: &Publish) -> Result<Settled, Stop> {
         (Some(held), content) => {
             blobs::revive(db, held.id)?;
             if let Some(content) = content {
-                blobs::add_spare(db, held.id, content)?;
+                upkeep::add_copy(db, &held, content)?;
             }
             Ok(Settled { blob: held.id, known: true })
         }

@@ -7,6 +7,7 @@ use super::{Applied, row};
 use crate::clock::Timestamp;
 use crate::id::{DirId, ObjectId, ObjectName};
 use hapax_proto::span::Length;
+use hapax_proto::tree::PART;
 
 pub(super) fn boot(db: &Connection) -> Applied {
     db.prepare_cached("INSERT INTO boots DEFAULT VALUES")?.execute([])?;
@@ -120,8 +121,15 @@ pub(super) fn stats(db: &Connection) -> rusqlite::Result<Stats> {
                 (SELECT coalesce(sum(size), 0) FROM blobs WHERE orphan IS NULL),
                 (SELECT count(*) FROM objects),
                 (SELECT coalesce(sum(length), 0) FROM objects),
-                (SELECT count(*) FROM uploads WHERE state = 0)",
-        [],
+                (SELECT count(*) FROM uploads WHERE state = 0),
+                (SELECT count(*) FROM blobs WHERE damaged IS NOT NULL AND orphan IS NULL),
+                (SELECT coalesce(sum(max(0, (SELECT count(*) FROM extents WHERE content = b.content)
+                     - (b.size + ?1 - 1) / ?1)), 0) FROM blobs b WHERE b.orphan IS NULL),
+                (SELECT coalesce(sum(max(0, o.length
+                     - (SELECT coalesce(sum(length), 0) FROM extents WHERE object = o.id))), 0)
+                     FROM objects o WHERE o.state = 0),
+                (SELECT coalesce(sum(length), 0) FROM objects WHERE state <> 0)",
+        [row::length(PART)],
         |found| {
             Ok(Stats {
                 users: row::get_u64(found, 0)?,
@@ -133,6 +141,10 @@ pub(super) fn stats(db: &Connection) -> rusqlite::Result<Stats> {
                 objects: row::get_u64(found, 6)?,
                 stored: row::get_u64(found, 7)?,
                 uploads: row::get_u64(found, 8)?,
+                damaged: row::get_u64(found, 9)?,
+                fragments: row::get_u64(found, 10)?,
+                dead: row::get_u64(found, 11)?,
+                given_up: row::get_u64(found, 12)?,
             })
         },
     )

@@ -5,7 +5,7 @@ use hapax_proto::span::Offset;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Blob, BlobId, ContentId, MaskedValue, Outcome, Refusal};
-use super::{Applied, Stop, blobs, row};
+use super::{Applied, Stop, blobs, row, upkeep};
 use crate::key::Fingerprint;
 
 pub(super) fn list(db: &Connection, after: Option<BlobId>, limit: usize) -> rusqlite::Result<Vec<Blob>> {
@@ -65,6 +65,6 @@ pub(super) fn identify(db: &Connection, blob: BlobId, fingerprint: &Fingerprint,
     db.prepare_cached("UPDATE spares SET blob = ?2 WHERE blob = ?1")?.execute([blob.0, held.id.0])?;
     db.prepare_cached("DELETE FROM digests WHERE blob = ?1")?.execute([blob.0])?;
     db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob.0])?;
-    blobs::add_spare(db, held.id, content)?;
+    upkeep::add_copy(db, &held, content)?;
     Ok(Outcome::Done)
 }

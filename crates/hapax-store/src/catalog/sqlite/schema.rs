@@ -123,12 +123,17 @@ ALTER TABLE digests ADD COLUMN lookup BLOB;
 CREATE INDEX digests_lookup ON digests (algorithm, lookup) WHERE lookup IS NOT NULL;
 ";
 
-/// Groups of accounts, and what claims look up: files by size, and whether a space points to a blob.
+/// Groups of accounts, and what claims look up: files by size, and whether a space points to a blob. What jobs go on with;
+/// blobs whose content was found damaged, and since when; whose content it is that an upload fills.
 const VERSION_6: &str = "
 ALTER TABLE users ADD COLUMN \"group\" TEXT;
 CREATE INDEX blobs_size ON blobs (size);
 DROP INDEX entries_blob;
 CREATE INDEX entries_blob ON entries (blob, space) WHERE blob IS NOT NULL;
+CREATE TABLE jobs (name TEXT PRIMARY KEY, state TEXT NOT NULL, updated INTEGER NOT NULL) WITHOUT ROWID;
+ALTER TABLE blobs ADD COLUMN damaged INTEGER;
+CREATE INDEX blobs_damaged ON blobs (id) WHERE damaged IS NOT NULL;
+CREATE INDEX uploads_content ON uploads (content) WHERE content IS NOT NULL;
 ";
 
 /// Brings a database to the newest schema. A database newer than this program is left alone.
@@ -166,7 +171,7 @@ mod tests {
         db.pragma_update(None, "user_version", u32::try_from(version).unwrap()).unwrap();
         db.execute_batch(
             "INSERT INTO contents VALUES (1, 0, 0, 0); INSERT INTO inline VALUES (1, x'07');
-             INSERT INTO blobs VALUES (1, zeroblob(32), x'08', 1, 1, NULL);
+             INSERT INTO blobs (id, fingerprint, identity, size, content) VALUES (1, zeroblob(32), x'08', 1, 1);
              INSERT INTO entries (id, space, parent, name, version, modified, weak, blob, executable)
                  VALUES (1, 1, NULL, '', 1, 0, 0, NULL, 0), (2, 1, 1, 'a', 1, 0, 0, 1, 0);",
         )
@@ -194,6 +199,10 @@ mod tests {
             let lookup: Option<Vec<u8>> =
                 db.query_row("SELECT lookup FROM digests", [], |row| row.get(0)).unwrap();
             assert_eq!(lookup, None, "from {version}");
+            let damaged: Option<i64> =
+                db.query_row("SELECT damaged FROM blobs", [], |row| row.get(0)).unwrap();
+            assert_eq!(damaged, None, "from {version}");
+            db.execute("INSERT INTO jobs VALUES ('scrub', '{}', 0)", []).unwrap();
             let entity: Option<Vec<u8>> =
                 db.query_row("SELECT entity FROM entries WHERE id = 2", [], |row| row.get(0)).unwrap();
             assert_eq!(entity, None, "from {version}");
