@@ -144,12 +144,12 @@ impl Job {
     }
 }
 
-/// All jobs. All but the scrub together read as fast as the operator lets them.
+/// All jobs. All but the scrub and the identification together read as fast as the operator lets them.
 #[derive(Debug)]
 pub struct Jobs {
     /// Ends what ran out, removes what nobody points to.
     pub sweep: Job,
-    /// Finds out what composed files are.
+    /// Finds out what composed files are, as fast as it goes.
     pub identify: Job,
     /// Hashes contents by the algorithms they are to be found by.
     pub lookup: Job,
@@ -178,7 +178,8 @@ impl Jobs {
         let job = |name| Job::new(name, &shared);
         Self {
             sweep: job("sweep"),
-            identify: job("identify"),
+            // Whoever composed a file waits for its hash before it can be proven.
+            identify: Job::new("identify", &Arc::new(Pacer::new(None))),
             lookup: job("lookup"),
             heal: job("heal"),
             compact: job("compact"),

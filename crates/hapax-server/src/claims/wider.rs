@@ -91,11 +91,11 @@ fn spoken_of(asker: &Asker, digest: &Digest, size: Length) -> Result<Vec<Blob>, 
 
 /// `POST /api/v1/claims/proofs`.
 pub async fn prove(call: &mut Call<'_>) -> Result<Response, Refusal> {
+    // Before any challenge is taken: who may not claim burns none.
+    call.allow(&Object::Space { owner: access_id(call.who()?.user) })?;
     let proofs: Proofs = call.json().await?;
     check_count(call, proofs.items.len())?;
     let asker = Arc::new(Asker::of(call)?);
-    // Before any challenge is taken: who may not claim burns none.
-    call.allow(&Object::Space { owner: access_id(asker.user) })?;
     let Some(_pass) = call.app.digests.enter(asker.user) else {
         return Err(Kind::TooMany.into());
     };
