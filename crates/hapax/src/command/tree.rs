@@ -1,11 +1,14 @@
 //! Folders of this machine: walking one that is sent, and making those that are received. Follows no symbolic link,
 //! so that nothing outside the named folder is read or written.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hapax_client::source::Facts;
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::exit::{Code, Failure};
 
@@ -99,6 +102,25 @@ pub(super) fn make_folders<'a>(
         }
     }
     Ok(folder)
+}
+
+/// Returns what a file system that folds names makes of one: the composed form of Unicode, in small letters. Names that
+/// differ in this are different everywhere.
+pub(super) fn folded(name: &str) -> String {
+    composed(name).to_lowercase()
+}
+
+/// Returns the composed form of a name: names that differ only in their form of Unicode look the same.
+pub(super) fn composed(name: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(name)
+}
+
+/// Tells whether two local names are one file or folder here: what is written under the one is what stands under the other.
+pub(super) fn is_one(one: &Path, other: &Path) -> bool {
+    match (fs::symlink_metadata(one), fs::symlink_metadata(other)) {
+        (Ok(one), Ok(other)) => (one.ino(), one.dev()) == (other.ino(), other.dev()),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
