@@ -283,7 +283,7 @@ mod tests {
         check(":/photos", "back", "back/photos");
         check(":/photos", "back/", "back/photos");
         check(":/photos/", "back", "back");
-        check(":/a/photos", ".", "photos");
+        check(":/a/photos", ".", "./photos");
         check(":/", "back", "back");
         check(":@ann/", "back", "back");
     }
