@@ -7,8 +7,8 @@ use std::str::FromStr;
 use hapax_proto::batch;
 use hapax_proto::dialect::native::{
     API, BatchResult, ClaimResults, Claims, Complete, Completed, CreateToken, CreateUpload, CreatedToken,
-    EntryInfo, EntryList, EntryOperation, EntryPatch, Precondition, Proofs, Resize, Service, StoredPart,
-    TokenInfo, Tree, UploadList, UploadStatus,
+    EntryInfo, EntryList, EntryOperation, EntryPatch, FetchBatch, Precondition, Proofs, Resize, Service,
+    StoredPart, TokenInfo, Tree, UploadList, UploadStatus,
 };
 use hapax_proto::digest::{Digest, Digests, FileHash, REPR_DIGEST};
 use hapax_proto::name::{BadPath, EntryPath, UserName};
@@ -208,6 +208,12 @@ impl Api {
         ask.fields.insert(CONTENT_TYPE, HeaderValue::from_static(batch::MEDIA_TYPE));
         ask.payload = payload;
         self.wire.ask(ask).await?.lines().await
+    }
+
+    /// Asks for many small files in one request. The answer is a batch.
+    pub async fn fetch_batch(&self, batch: &FetchBatch) -> Result<Answer, TransferError> {
+        let ask = Ask::new(Method::POST, format!("{API}/batch/get")).json(batch);
+        self.wire.ask(ask).await?.success().await
     }
 
     /// Asks for a span of a pinned version of a file. The answer is to be judged by `hapax_proto::pin`.

@@ -19,6 +19,12 @@ mod prove;
 
 mod stream;
 
+mod local;
+
+mod stage;
+
+mod batch;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,9 +32,12 @@ use hapax_proto::digest::FileHash;
 use hapax_proto::problem::Kind;
 use hapax_proto::span::Length;
 
+pub use self::batch::{Brought, fetch_capacity, get_batch};
 use self::fetch::Line;
+pub use self::local::{Listed, Local, look_for};
 use self::plan::{Begun, Record, Version, begin, forget, values, version};
 use self::prove::Keeper;
+pub use self::stage::Stage;
 pub use self::stream::get_stream;
 use crate::api::RemotePath;
 use crate::checkpoint::{Direction, Log};

@@ -288,7 +288,7 @@ fn create_beside(target: &Path) -> Result<(File, PathBuf), TransferError> {
 }
 
 /// Renames, and only where nothing has the name if nothing may be replaced: tested and done in one step.
-fn rename(from: &Path, to: &Path, overwrite: Overwrite) -> Result<(), TransferError> {
+pub(crate) fn rename(from: &Path, to: &Path, overwrite: Overwrite) -> Result<(), TransferError> {
     let renamed = match overwrite {
         Overwrite::Replace => std::fs::rename(from, to),
         Overwrite::Never => match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {

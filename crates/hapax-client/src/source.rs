@@ -223,26 +223,27 @@ impl Source {
     /// Reads and hashes the whole file, or returns `None` if it changed meanwhile.
     pub async fn hash(&self, facts: Facts) -> Result<Option<FileHash>, TransferError> {
         let source = self.clone();
-        let hashed = blocking(move || {
-            let raced = !facts.shows_writes_at(Stamp::now());
-            let read = || {
-                let mut hasher = blake3::Hasher::new();
-                let take = |piece: &[u8]| {
-                    hasher.update(piece);
-                    true
-                };
-                source.each_piece(Span::whole(facts.size()), take).map(|()| FileHash::from(hasher.finalize()))
-            };
-            let first = read()?;
-            // Read again where a write in the meantime might not show.
-            Ok(if raced && read()? != first { None } else { Some(first) })
-        })
-        .await;
-        match hashed {
+        match blocking(move || source.hash_now(&facts)).await {
             Ok(hash) => Ok(if self.facts_now().await? == facts { hash } else { None }),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(TransferError::io("read", &self.path, error)),
         }
+    }
+
+    /// Reads and hashes the file on this thread; `None` if two readings differ.
+    fn hash_now(&self, facts: &Facts) -> io::Result<Option<FileHash>> {
+        let raced = !facts.shows_writes_at(Stamp::now());
+        let read = || {
+            let mut hasher = blake3::Hasher::new();
+            let take = |piece: &[u8]| {
+                hasher.update(piece);
+                true
+            };
+            self.each_piece(Span::whole(facts.size()), take).map(|()| FileHash::from(hasher.finalize()))
+        };
+        let first = read()?;
+        // Read again where a write in the meantime might not show.
+        Ok(if raced && read()? != first { None } else { Some(first) })
     }
 
     /// Reads the whole file for a proof that it is there; `None` if it is another one now than it was.
@@ -302,7 +303,8 @@ impl Source {
 
     /// Reads a span piece by piece until it ends or `take` has had enough.
     fn each_piece(&self, span: Span, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-        let mut buffer = vec![0; PIECE];
+        let longest = usize::try_from(span.length().get()).unwrap_or(PIECE).min(PIECE);
+        let mut buffer = vec![0; longest];
         let mut rest = span;
         while !rest.is_empty() {
             let length = usize::try_from(rest.length().get()).unwrap_or(PIECE).min(PIECE);
@@ -331,6 +333,28 @@ pub(crate) async fn look(
             }
         };
         files.into_iter().map(look).collect()
+    })
+    .await
+}
+
+/// A file that was hashed: its path, its facts, when that began, and what it hashed to.
+pub(crate) type HashedFile = (PathBuf, Facts, Stamp, FileHash);
+
+/// Hashes files that have these facts; `None` for those that do not any more, or cannot be read.
+pub(crate) async fn hash_all(files: Vec<(PathBuf, Facts)>) -> Vec<Option<HashedFile>> {
+    blocking(move || {
+        let hash = |(path, facts): (PathBuf, Facts)| {
+            let begun = Stamp::now();
+            let file = File::open(&path).ok()?;
+            let is_same = |metadata: io::Result<Metadata>| metadata.is_ok_and(|now| Facts::of(&now) == facts);
+            if !is_same(file.metadata()) {
+                return None;
+            }
+            let source = Source { file: Arc::new(file), path: path.as_path().into() };
+            let blake3 = source.hash_now(&facts).ok().flatten()?;
+            is_same(std::fs::symlink_metadata(&path)).then_some((path, facts, begun, blake3))
+        };
+        files.into_iter().map(hash).collect()
     })
     .await
 }

@@ -17,22 +17,25 @@ use hapax_proto::span::Length;
 use hapax_store::catalog::{Blob, Expect, Meta, Refusal as StoreRefusal, UserId};
 use hapax_store::error::StoreError;
 use hapax_store::publish::{Published, Target};
+use hapax_store::short::ShortFile;
 use hapax_store::store::Store;
 use http::StatusCode;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 pub use self::wider::prove;
 use crate::call::{Call, Place, Spaces, bad_field};
 use crate::challenges::Challenges;
-use crate::files::{completion, expectation, standing};
+use crate::files::{completion, expectation, expected_of, is_standing, standing};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
-/// Threads that work on the claims of one request: what they link at one moment shares a commit.
+/// Threads that work on the claims of one request.
 const AT_ONCE: usize = 8;
 /// Claims that a thread takes at a time: one change of threads costs as much as several answers.
 const RUN: usize = 32;
+/// Contents that are linked in one commit.
+const GROUP: usize = 1_000;
 
 /// `POST /api/v1/claims`.
 pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
@@ -51,14 +54,21 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
         let (asker, mut spaces) = (Arc::clone(&asker), call.spaces()?);
         working.spawn_blocking(move || {
             let _turn = turn;
-            let answer_one = |item| answer(&asker, &parse(&mut spaces, &asker.rules, item)?);
+            let answer_one = |item| answer(&asker, parse(&mut spaces, &asker.rules, item)?);
             let answers = claimed.into_iter().map(answer_one);
-            (run, answers.map(|answer| answer.unwrap_or_else(|refusal| refused(&refusal))).collect())
+            (
+                run,
+                answers
+                    .map(|answer| answer.unwrap_or_else(|refusal| Step::Answer(refused(&refusal))))
+                    .collect(),
+            )
         });
     }
-    let mut answered: Vec<(usize, Vec<ClaimResult>)> = working.join_all().await;
-    answered.sort_unstable_by_key(|(run, _)| *run);
-    let results = answered.into_iter().flat_map(|(_, answers)| answers).collect();
+    let mut decided: Vec<(usize, Vec<Step>)> = working.join_all().await;
+    decided.sort_unstable_by_key(|(run, _)| *run);
+    let steps = decided.into_iter().flat_map(|(_, steps)| steps).collect();
+    let linked = spawn_blocking(move || link_all(&asker.store, steps)).await;
+    let results = linked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
 }
 
@@ -97,6 +107,21 @@ struct Claimed {
     precondition: Option<Precondition>,
 }
 
+/// What is to be done for a claim.
+enum Step {
+    /// Nothing more: this is the answer.
+    Answer(ClaimResult),
+    /// The content is there, and gets its name together with others.
+    Link(Box<Linking>),
+}
+
+/// A content on its way to its name.
+struct Linking {
+    place: Place,
+    file: ShortFile,
+    target: Target,
+}
+
 /// Reads a claim.
 fn parse(spaces: &mut Spaces, rules: &Rules, item: ClaimItem) -> Result<Claimed, Refusal> {
     let place = spaces.place_in_body(&item.path, Verb::Claim)?;
@@ -113,15 +138,21 @@ fn parse_digest(digest: &ClaimDigest) -> Result<Option<Digest>, Refusal> {
     Digest::parse_hex(algorithm, &digest.value).map(Some).map_err(|_| bad_field("digest"))
 }
 
-/// Looks up what was claimed where it is claimed for, and links it if it is there; looks further if the scope reaches
-/// further. Blocks.
-fn answer(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
+/// Looks up what was claimed where it is claimed for, and prepares to link it if it is there; looks further if the scope
+/// reaches further. Blocks.
+fn answer(asker: &Asker, claimed: Claimed) -> Result<Step, Refusal> {
     let store = &asker.store;
     let space = claimed.place.space.id;
     let (found, content) = match &claimed.question {
         Question::Content(identity) => {
+            let entry = store.entry(space, &claimed.place.path)?;
+            // The same tree claimed again: what stands there is what was claimed, so there is nothing to look up, and
+            // nothing to commit.
+            if let Some(published) = is_standing(store, entry.as_ref(), identity, &claimed.meta) {
+                return Ok(Step::Answer(linked(store, &claimed.place, &published)));
+            }
             let blob = store.catalog().blob_in_space(space, &store.fingerprint(identity))?;
-            (Found::Content(blob.is_some()), blob.map(|blob| (*identity, blob)))
+            (Found::Content(blob.is_some()), blob.map(|blob| (entry, blob)))
         }
         Question::Digest(digest, size) => {
             let blobs = store.find_by_digest(Some(space), digest, *size, CANDIDATES_MAX)?;
@@ -134,15 +165,53 @@ fn answer(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refusal> {
         }
         Question::Nothing => (Found::Nothing, None),
     };
-    match (decide_claim(found), content) {
-        (Verdict::Link, Some((identity, blob))) => {
-            Ok(link(store, claimed, identity, &blob)?.unwrap_or(ClaimResult::Upload))
+    Ok(Step::Answer(match (decide_claim(found), content) {
+        (Verdict::Link, Some((entry, blob))) => {
+            let Claimed { place, meta, precondition, .. } = claimed;
+            let expect = expected_of(store, entry.as_ref(), precondition.as_ref())?;
+            let target = Target { space, path: place.path.clone(), expect, meta };
+            return Ok(Step::Link(Box::new(Linking { place, file: store.stored(&blob)?, target })));
         }
-        (Verdict::Candidates(blake3), _) => Ok(ClaimResult::Candidates { blake3 }),
-        (Verdict::Maybe, _) => Ok(ClaimResult::Maybe),
-        (Verdict::Absent, _) => Ok(ClaimResult::Absent),
-        (Verdict::Link | Verdict::Upload, _) => wider::pose(asker, claimed),
+        (Verdict::Candidates(blake3), _) => ClaimResult::Candidates { blake3 },
+        (Verdict::Maybe, _) => ClaimResult::Maybe,
+        (Verdict::Absent, _) => ClaimResult::Absent,
+        (Verdict::Link | Verdict::Upload, _) => wider::pose(asker, &claimed)?,
+    }))
+}
+
+/// Gives contents their names, many in one commit; one that is refused takes nothing from the others. Blocks.
+fn link_all(store: &Arc<Store>, steps: Vec<Step>) -> Vec<ClaimResult> {
+    let (mut results, mut linking) = (Vec::with_capacity(steps.len()), Vec::new());
+    for step in steps {
+        results.push(match step {
+            Step::Answer(result) => Some(result),
+            Step::Link(content) => {
+                linking.push((results.len(), *content));
+                None
+            }
+        });
     }
+    while !linking.is_empty() {
+        let rest = linking.split_off(linking.len().min(GROUP));
+        let group = std::mem::replace(&mut linking, rest);
+        let (places, files): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|(index, Linking { place, file, target })| ((index, place), (file, target)))
+            .unzip();
+        for ((index, place), pending) in places.into_iter().zip(store.publish_short(files)) {
+            results[index] = Some(match pending.wait() {
+                Ok(published) => linked(store, &place, &published),
+                // It was given up meanwhile: a claim brings nothing back that was deleted.
+                Err(StoreError::Refused(StoreRefusal::NotLive)) => ClaimResult::Upload,
+                Err(error) => refused(&error.into()),
+            });
+        }
+    }
+    results.into_iter().map(|result| result.expect("every claim was answered or linked")).collect()
+}
+
+fn linked(store: &Arc<Store>, place: &Place, published: &Published) -> ClaimResult {
+    ClaimResult::Linked(completion(store, &place.space, &place.path, published))
 }
 
 /// Gives a content that is there the name that was asked for; `None` if it was given up meanwhile: a claim brings nothing
@@ -163,7 +232,7 @@ fn link(
             published => published?,
         },
     };
-    Ok(Some(ClaimResult::Linked(completion(store, &place.space, &place.path, &published))))
+    Ok(Some(linked(store, place, &published)))
 }
 
 fn publish(

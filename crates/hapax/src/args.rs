@@ -242,7 +242,7 @@ pub(crate) struct Get {
     /// Remote files or http(s) addresses and, last and if wanted, the local target; - is standard output
     #[arg(required = true, num_args = 1.., value_names = ["REMOTE", "LOCAL"], value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Receive folders with everything in them
+    /// Receive folders with everything in them: photos comes under its name, photos/ brings what lies in it
     #[arg(short, long, env = "HAPAX_RECURSIVE", hide_env = true)]
     pub(crate) recursive: bool,
     /// Replace local files that have the name already

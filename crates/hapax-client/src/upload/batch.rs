@@ -53,7 +53,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// Returns what is sent to a server with these limits.
-    fn within(limits: BatchLimits) -> Self {
+    pub(crate) fn within(limits: BatchLimits) -> Self {
         let headers = hapax_proto::batch::HEADER_MAX as u64 * BATCH_FILES as u64;
         Self {
             file_max: FILE_MAX.min(limits.record_max),

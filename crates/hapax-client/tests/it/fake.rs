@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use hapax_proto::batch::{Decoder, Piece};
+use hapax_proto::batch::{Decoder, END, Piece, encode_header};
 use hapax_proto::dialect::native::{
     BatchOutcome, BatchRecord, BatchResult, ClaimResult, ClaimResults, Claims, Complete, Completed,
-    CreateUpload, EntryInfo, EntryKind, EntryPatch, HeldPart, Limits, PartialPart, Precondition, Resize,
-    StoredPart, Tree, UploadStatus,
+    CreateUpload, EntryInfo, EntryKind, EntryPatch, FetchBatch, FetchOutcome, FetchRecord, FetchedFile,
+    HeldPart, Limits, PartialPart, Precondition, Resize, StoredPart, Tree, UploadStatus,
 };
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher, REPR_DIGEST};
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
@@ -82,6 +82,8 @@ pub(crate) struct Store {
     pub(crate) bytes_in: u64,
     /// Bytes of content that went out.
     pub(crate) bytes_out: u64,
+    /// Files of one batch that goes out, if not all of them.
+    pub(crate) room: Option<usize>,
     versions: u64,
 }
 
@@ -268,6 +270,10 @@ async fn route(
         (&Method::GET, ["api", "v1", "entries", ..]) => stat(&locked(store), &path[15..]),
         (&Method::GET, ["api", "v1", "tree", ..]) => {
             tree(&locked(store), &path[12..], head.uri.query().unwrap_or_default())
+        }
+        (&Method::POST, ["api", "v1", "batch", "get"]) => {
+            let body = body.collect().await.map_err(|_| Failure::Break)?.to_bytes();
+            Ok(fetch_batch(store, &serde_json::from_slice(&body).map_err(|_| Kind::UnknownMember)?, fault))
         }
         (method, segments) => {
             let body = body.collect().await.map_err(|_| Failure::Break)?.to_bytes();
@@ -565,6 +571,36 @@ fn stored_of_batch(store: &mut Store, record: BatchRecord, bytes: Vec<u8>) -> Ba
     BatchResult { id, status, outcome: BatchOutcome::Stored(completed) }
 }
 
+fn fetch_batch(store: &Mutex<Store>, batch: &FetchBatch, fault: Fault) -> Reply {
+    let mut body = Vec::new();
+    let room = locked(store).room.unwrap_or(usize::MAX);
+    for item in batch.items.iter().take(room) {
+        let found = locked(store).files.get(&item.path).cloned();
+        let refused =
+            |kind: Kind| (kind.status().as_u16(), FetchOutcome::Refused { problem: kind.name().to_owned() });
+        let ((status, outcome), content) = match found {
+            None => (refused(Kind::NotFound), Bytes::new()),
+            Some(file) if item.etag.as_ref().is_some_and(|etag| *etag != file.etag) => {
+                (refused(Kind::Changed), Bytes::new())
+            }
+            Some(File { bytes, etag, mtime, executable, .. }) => {
+                let (path, size, blake3) = (item.path.clone(), length_of(&bytes), FileHash::of(&bytes));
+                let file = FetchedFile { path, etag, size, blake3, mtime, executable };
+                ((200, FetchOutcome::File(file)), bytes)
+            }
+        };
+        body.extend(encode_header(&FetchRecord { id: item.id, status, outcome }).unwrap());
+        body.extend(content);
+    }
+    // The last byte that is no end.
+    if let (Fault::Flip, Some(byte)) = (fault, body.last_mut()) {
+        *byte ^= 1;
+    }
+    body.extend(END);
+    let fault = if fault == Fault::Flip { Fault::None } else { fault };
+    Response::builder().status(StatusCode::OK).body(sending(store, &body.into(), fault)).unwrap()
+}
+
 async fn put_file(
     store: &Mutex<Store>,
     path: &str,
@@ -697,11 +733,15 @@ fn sending(
     if cut {
         sender.send(Err(std::io::ErrorKind::ConnectionAborted.into())).unwrap();
     }
-    Pieces(receiver).boxed()
+    Pieces { receiver, failure: None }.boxed()
 }
 
 /// A channel as a body.
-struct Pieces(mpsc::UnboundedReceiver<Result<Frame<Bytes>, std::io::Error>>);
+struct Pieces {
+    receiver: mpsc::UnboundedReceiver<Result<Frame<Bytes>, std::io::Error>>,
+    /// The failure that comes next: what was sent before it leaves first.
+    failure: Option<std::io::Error>,
+}
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
@@ -711,6 +751,16 @@ impl hyper::body::Body for Pieces {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(context)
+        if let Some(failure) = self.failure.take() {
+            return std::task::Poll::Ready(Some(Err(failure)));
+        }
+        match self.receiver.poll_recv(context) {
+            std::task::Poll::Ready(Some(Err(failure))) => {
+                self.failure = Some(failure);
+                context.waker().wake_by_ref();
+                std::task::Poll::Pending
+            }
+            other => other,
+        }
     }
 }

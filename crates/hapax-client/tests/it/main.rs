@@ -5,6 +5,7 @@
 
 mod claims;
 mod batch;
+mod fetch;
 mod fake;
 mod foreign;
 mod get;

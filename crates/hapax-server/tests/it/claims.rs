@@ -53,8 +53,11 @@ async fn each_claim_is_refused_by_itself() {
     let server = Running::start().await;
     let alice = server.alice();
     alice.send("PUT", "/files/a", &[], "abc").await.expect(201);
-    let mut absent = item("/a", b"abc");
+    alice.send("PUT", "/files/c", &[], "xyz").await.expect(201);
+    // What stands there is no other content: the answer to such a claim may have been lost.
+    let [mut absent, mut stands] = [b"xyz", b"abc"].map(|content| item("/a", content));
     absent["precondition"] = json!("absent");
+    stands["precondition"] = json!("absent");
     let items = vec![
         item("/../x", b"abc"),
         item("/@bob/x", b"abc"),
@@ -64,6 +67,7 @@ async fn each_claim_is_refused_by_itself() {
         json!({"path": "/b", "size": 3, "digest": {"alg": "md6", "value": "xyz"}}),
         json!({"path": "/b", "size": 3, "digest": null}),
         item("/b", b"abc"),
+        stands,
     ];
     let results = claim(&alice, items).await;
     let words: Vec<_> = results
@@ -77,8 +81,38 @@ async fn each_claim_is_refused_by_itself() {
         })
         .collect();
     let refused = ["bad-path", "not-found", "precondition-failed", "bad-field", "bad-field"];
-    let expected = [&refused[..], &["upload", "upload", "linked"]].concat();
+    let expected = [&refused[..], &["upload", "upload", "linked", "linked"]].concat();
     assert_eq!(words, expected);
     let too_many = json!({"items": vec![item("/b", b"abc"); 10_001]});
     alice.json("POST", "/api/v1/claims", &too_many).await.refused(413, "too-large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_under_another_name_is_linked_in_few_commits() {
+    const FILES: usize = 2_500;
+    let server = Running::start_with(|config| config.claims.lookups.clear()).await;
+    let alice = server.alice();
+    alice.send("PUT", "/files/a", &[], "abc").await.expect(201);
+    alice.json("POST", "/api/v1/entries/tree/n7", &json!({"op": "mkdir"})).await.expect(201);
+    let items: Vec<_> = (0..FILES).map(|number| item(&format!("/tree/n{number}"), b"abc")).collect();
+    let commits = server.store.commits();
+    for again in [false, true] {
+        let results = claim(&alice, items.clone()).await;
+        for (number, result) in results.iter().enumerate() {
+            match result {
+                ClaimResult::Linked(completed) => {
+                    assert_eq!(completed.path, format!("/@alice/tree/n{number}"));
+                    assert_eq!(completed.version, 1, "{again}");
+                }
+                ClaimResult::Refused { problem, .. } => {
+                    assert_eq!((number, problem.as_str()), (7, "is-a-folder"));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // The second time there is nothing to commit.
+        let taken = server.store.commits() - commits;
+        assert!(taken <= 3, "{taken} commits");
+    }
+    server.end().await;
 }

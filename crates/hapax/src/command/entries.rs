@@ -15,6 +15,9 @@ use crate::exit::Failure;
 use crate::remote::{Alias, Remote};
 use crate::words;
 
+/// Entries of a page of a whole tree: few requests, and an answer that fits into memory however long its names are.
+const PAGE: u32 = 5_000;
+
 /// How deep a listing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
@@ -31,7 +34,8 @@ pub(super) async fn each(
     depth: Depth,
     mut take: impl FnMut(EntryInfo) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut page = Page { recursive: depth == Depth::Everything, ..Page::default() };
+    let recursive = depth == Depth::Everything;
+    let mut page = Page { recursive, limit: recursive.then_some(PAGE), after: None };
     loop {
         let list = client.api().list(&folder.path, &page).await?;
         list.entries.into_iter().try_for_each(&mut take)?;

@@ -4,22 +4,24 @@
 /// Files of servers that are not hapax.
 mod web;
 
+/// Folders with all that lies in them.
+mod folder;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hapax_client::TransferError;
 use hapax_client::client::Client;
-use hapax_client::download::{Get as Wish, Got, How, get_file, get_stream};
+use hapax_client::download::{Get as Wish, Got, How, Listed, get_file, get_stream};
 use hapax_client::foreign::Address;
 use hapax_client::progress::Progress;
 use hapax_client::sink::Overwrite;
 use hapax_proto::dialect::native::EntryKind;
-use hapax_proto::name::{EntryName, parse_space_path};
 use serde::Serialize;
 
 use super::context::{Context, Tally};
-use super::{entries, tree};
+use super::tree;
 use crate::args::{Get, Paths};
 use crate::exit::{Code, Failure};
 use crate::remote::{Remote, Side, expect_remote, side};
@@ -36,6 +38,10 @@ struct Job {
     source: Remote,
     target: PathBuf,
     size: u64,
+    /// What the listing of its folder said of it.
+    listed: Option<Listed>,
+    /// Local names of earlier files that some file systems do not tell from this one's.
+    twins: Vec<PathBuf>,
 }
 
 /// Receives what the arguments name.
@@ -56,33 +62,62 @@ pub(super) async fn run(context: &Context, get: &Get) -> Result<(), Failure> {
         return stream(context, &sources).await;
     }
     let mut tally = Tally::default();
-    let mut jobs = Vec::new();
+    let (mut jobs, mut trees) = (Vec::new(), Vec::new());
     let mut servers = context.servers();
     for source in sources {
         let client = servers.client(&source.alias).await?;
-        if get.recursive {
-            folder_jobs(&client, &source, target, &mut jobs, (&mut tally, &context.screen)).await?;
+        if get.recursive && is_folder(&client, &source).await? {
+            trees.push(folder::plan(&client, &source, target, (&mut tally, &context.screen)).await?);
         } else {
+            // What a listing of everything was asked of may be a file all the same.
+            let source = Remote { is_folder: source.is_folder && !get.recursive, ..source };
             let target = file_target(&source, target)?;
-            jobs.push(Job { client, source, target, size: 0 });
+            jobs.push(Job { client, source, target, size: 0, listed: None, twins: Vec::new() });
         }
     }
-    let only = jobs.len() == 1 && tally.failed == 0;
+    let planned = jobs.len() + trees.iter().map(|tree| tree.jobs.len()).sum::<usize>();
+    let only = planned == 1 && tally.failed == 0;
     let board = Board::new(context.screen.clone());
     if !only {
-        board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
+        let sizes = jobs.iter().chain(trees.iter().flat_map(|tree| &tree.jobs)).map(|job| job.size);
+        board.expect(planned as u64, sizes.sum());
+    }
+    let mut run = Run { screen: context.screen.clone(), get, board, tally };
+    for tree in trees {
+        jobs.extend(if only { tree.jobs } else { run.bring(tree).await? });
     }
     for job in &jobs {
-        match receive(job, get, &board).await {
-            Ok((got, sums)) => {
-                tally.done(got.size.get(), sums.moved);
-                say(&context.screen, job, &got, &sums);
-            }
+        match receive(job, get, &run.board).await {
+            Ok((got, sums)) => run.done(job, &got, &sums),
             Err(failure) if only || failure.ends_everything() => return Err(failure),
-            Err(failure) => tally.fail(&context.screen, &failure),
+            Err(failure) => run.tally.fail(&context.screen, &failure),
         }
     }
-    if only { Ok(()) } else { tally.end(&context.screen, "received") }
+    if only { Ok(()) } else { run.tally.end(&context.screen, "received") }
+}
+
+/// What the jobs of one command share.
+struct Run<'a> {
+    screen: Screen,
+    get: &'a Get,
+    board: Arc<Board>,
+    tally: Tally,
+}
+
+impl Run<'_> {
+    /// Counts and says that a file is here.
+    fn done(&mut self, job: &Job, got: &Got, sums: &Sums) {
+        self.tally.done(got.size.get(), sums.moved);
+        say(&self.screen, job, got, sums);
+    }
+}
+
+fn overwrite(get: &Get) -> Overwrite {
+    if get.overwrite { Overwrite::Replace } else { Overwrite::Never }
+}
+
+async fn is_folder(client: &Client, source: &Remote) -> Result<bool, Failure> {
+    Ok(client.api().stat(&source.path).await?.kind == EntryKind::Folder)
 }
 
 /// Writes remote files to standard output, one behind the other.
@@ -155,63 +190,14 @@ fn is_a_folder(source: &Remote) -> Failure {
     Failure::usage(format!("{source} is a folder")).hint("add -r to receive it with everything in it")
 }
 
-/// Finds the files of a remote folder and makes the local folders for them.
-async fn folder_jobs(
-    client: &Client,
-    source: &Remote,
-    target: &Path,
-    jobs: &mut Vec<Job>,
-    (tally, screen): (&mut Tally, &Screen),
-) -> Result<(), Failure> {
-    let about = client.api().stat(&source.path).await?;
-    if about.kind == EntryKind::File {
-        let target = file_target(&Remote { is_folder: false, ..source.clone() }, target)?;
-        jobs.push(Job {
-            client: client.clone(),
-            source: source.clone(),
-            target,
-            size: about.size.unwrap_or(0),
-        });
-        return Ok(());
-    }
-    // `photos/` brings what lies in it, `photos` comes under its name.
-    let root = match source.name() {
-        Some(name) if !source.is_folder && means_folder(target) => target.join(name),
-        _ => target.to_owned(),
-    };
-    tree::make_folders(&root, [])?;
-    entries::each(client, source, entries::Depth::Everything, |entry| {
-        let (_, path) = parse_space_path(&entry.path)
-            .map_err(|bad| Failure::new(Code::Failed, format!("the server lists {:?}: {bad}", entry.path)))?;
-        let names = source.relative(&path).unwrap_or_default();
-        let made = |names: &[EntryName]| tree::make_folders(&root, names.iter().map(EntryName::as_str));
-        let made = match (entry.kind, names.split_last()) {
-            (EntryKind::Folder, _) => made(names).map(drop),
-            (EntryKind::File, None) => Ok(()),
-            (EntryKind::File, Some((name, folders))) => made(folders).map(|folder| {
-                let path =
-                    hapax_client::api::RemotePath { space: source.path.space.clone(), path: path.clone() };
-                jobs.push(Job {
-                    client: client.clone(),
-                    source: Remote { alias: source.alias.clone(), path, is_folder: false },
-                    target: folder.join(name.as_str()),
-                    size: entry.size.unwrap_or(0),
-                });
-            }),
-        };
-        if let Err(failure) = made {
-            tally.fail(screen, &failure);
-        }
-        Ok(())
-    })
-    .await
-}
-
 async fn receive(job: &Job, get: &Get, board: &Arc<Board>) -> Result<(Got, Sums), Failure> {
+    if let Some(twin) = job.twins.iter().find(|twin| tree::is_one(twin, &job.target)) {
+        return Err(folder::one_name(&job.target, twin));
+    }
     let watcher = Arc::new(board.file(job.source.name().unwrap_or_default()));
     let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
     let wish = Wish {
-        overwrite: if get.overwrite { Overwrite::Replace } else { Overwrite::Never },
+        overwrite: overwrite(get),
         parts_in_flight: usize::from(get.pace.parallel),
         ..Wish::new(job.source.path.clone())
     };

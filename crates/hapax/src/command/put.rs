@@ -32,6 +32,9 @@ use crate::words;
 /// What standard input is called.
 const STDIN: &str = "-";
 
+/// Folders that are made at the same time.
+const FOLDERS_AT_ONCE: usize = 8;
+
 /// What is to be said where going on would need bytes that nobody kept.
 const STDIN_IS_GONE: &str = "standard input is kept one part at a time, so another process cannot go on: produce it again, or put a file";
 
@@ -62,9 +65,7 @@ pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
     let mut tally = Tally::default();
     let (mut jobs, folders) = plan(context, put, (sources, &target), &mut tally)?;
     let client = context.servers().client(&target.alias).await?;
-    for folder in &folders {
-        make_folder(&client, folder).await?;
-    }
+    make_folders(&client, folders).await?;
     let only = jobs.len() == 1 && tally.failed == 0;
     let linked = if only { vec![None] } else { link(&client, &jobs, put).await? };
     let board = Board::new(context.screen.clone());
@@ -222,6 +223,13 @@ fn plan(
         for path in &found.skipped {
             context.screen.note(&format!("{} is neither a file nor a folder: left out", path.display()));
         }
+        for (one, other) in &found.alike {
+            context.screen.note(&format!(
+                "{} and {} look the same and are two names (they differ in the form of Unicode): both are sent",
+                one.display(),
+                other.display()
+            ));
+        }
         let root = folder_target(source, target)?;
         for names in &found.folders {
             match inside(&root, names) {
@@ -276,6 +284,21 @@ fn name_of(source: &Path) -> Result<&str, Failure> {
         let failure = Failure::usage(format!("the name of {} is not UTF-8", source.display()));
         failure.hint("name the remote file in full")
     })
+}
+
+/// Makes the folders that no file brings along, some at a time.
+async fn make_folders(client: &Client, folders: Vec<Remote>) -> Result<(), Failure> {
+    let (mut folders, mut making) = (folders.into_iter(), JoinSet::new());
+    loop {
+        while making.len() < FOLDERS_AT_ONCE
+            && let Some(folder) = folders.next()
+        {
+            let client = client.clone();
+            making.spawn(async move { make_folder(&client, &folder).await });
+        }
+        let Some(made) = making.join_next().await else { return Ok(()) };
+        made.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
+    }
 }
 
 async fn make_folder(client: &Client, folder: &Remote) -> Result<(), Failure> {

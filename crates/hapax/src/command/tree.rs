@@ -1,11 +1,16 @@
 //! Folders of this machine: walking one that is sent, and making those that are received. Follows no symbolic link,
 //! so that nothing outside the named folder is read or written.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use hapax_client::source::Facts;
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::exit::{Code, Failure};
 
@@ -29,6 +34,8 @@ pub(super) struct Walked {
     pub(super) folders: Vec<Vec<String>>,
     /// Links, devices and pipes.
     pub(super) skipped: Vec<PathBuf>,
+    /// Names of one folder that look the same and are not: they differ in the form of Unicode.
+    pub(super) alike: Vec<(PathBuf, PathBuf)>,
     /// What could not be looked at.
     pub(super) failures: Vec<Failure>,
 }
@@ -49,6 +56,7 @@ fn enter(folder: &Path, names: &[String], walked: &mut Walked) -> io::Result<()>
     if entries.is_empty() {
         walked.folders.push(names.to_vec());
     }
+    let mut by_look: HashMap<String, PathBuf> = HashMap::new();
     for entry in entries {
         let path = entry.path();
         let Ok(name) = entry.file_name().into_string() else {
@@ -56,6 +64,12 @@ fn enter(folder: &Path, names: &[String], walked: &mut Walked) -> io::Result<()>
             walked.failures.push(failure.hint("rename it, or put it alone and name the remote file"));
             continue;
         };
+        if !name.is_ascii() {
+            match by_look.entry(composed(&name).into_owned()) {
+                Entry::Occupied(first) => walked.alike.push((first.get().clone(), path.clone())),
+                Entry::Vacant(free) => drop(free.insert(path.clone())),
+            }
+        }
         let names = [names, &[name]].concat();
         // Of the entry itself, not of what a link points to.
         match entry.metadata() {
@@ -101,6 +115,25 @@ pub(super) fn make_folders<'a>(
     Ok(folder)
 }
 
+/// Returns what a file system that folds names makes of one: the composed form of Unicode, in small letters. Names that
+/// differ in this are different everywhere.
+pub(super) fn folded(name: &str) -> String {
+    composed(name).to_lowercase()
+}
+
+/// Returns the composed form of a name: names that differ only in their form of Unicode look the same.
+pub(super) fn composed(name: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(name)
+}
+
+/// Tells whether two local names are one file or folder here: what is written under the one is what stands under the other.
+pub(super) fn is_one(one: &Path, other: &Path) -> bool {
+    match (fs::symlink_metadata(one), fs::symlink_metadata(other)) {
+        (Ok(one), Ok(other)) => (one.ino(), one.dev()) == (other.ino(), other.dev()),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -124,6 +157,46 @@ mod tests {
         assert!(walked.failures.is_empty());
         assert_eq!(walk(&root.join("a/none")).unwrap_err().code, Code::Conflict);
         assert_eq!(walk(&root.join("none")).unwrap_err().code, Code::NotFound);
+    }
+
+    #[test]
+    fn names_that_only_look_the_same_are_both_walked_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let (nfc, nfd) = ("caf\u{e9}", "cafe\u{301}");
+        for name in [nfc, nfd, "cafe"] {
+            fs::write(root.join(name), name).unwrap();
+        }
+        fs::create_dir_all(root.join("sub").join(nfd)).unwrap();
+        let walked = walk(root).unwrap();
+        assert_eq!(walked.files.len(), 3);
+        assert_eq!(walked.alike, [(root.join(nfd), root.join(nfc))]);
+    }
+
+    #[test]
+    fn names_fold_as_file_systems_fold_them() {
+        #[track_caller]
+        fn check(one: &str, other: &str, is_same: bool) {
+            assert_eq!(folded(one) == folded(other), is_same);
+        }
+        check("a", "A", true);
+        check("\u{c4}", "a\u{308}", true);
+        check("\u{c4}", "\u{e4}", true);
+        check("a", "\u{e4}", false);
+        check("a b", "a_b", false);
+        check("\u{1f4}", "\u{1f5}", true);
+    }
+
+    #[test]
+    fn one_file_is_known_by_itself_and_not_through_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b, hard, soft] = ["a", "b", "hard", "soft"].map(|name| folder.path().join(name));
+        fs::write(&a, "").unwrap();
+        fs::write(&b, "").unwrap();
+        fs::hard_link(&a, &hard).unwrap();
+        symlink(&a, &soft).unwrap();
+        assert!(is_one(&a, &a) && is_one(&a, &hard));
+        assert!(!is_one(&a, &b) && !is_one(&a, &soft) && !is_one(&a, &folder.path().join("none")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::stage::{Client, Line, PASSWORD, Server, Way, bytes};
 
 /// Returns how many requests a route answered so far.
-fn requests(server: &Server, route: &str) -> u64 {
+pub(crate) fn requests(server: &Server, route: &str) -> u64 {
     let credentials = data_encoding::BASE64.encode(format!("admin:{PASSWORD}").as_bytes());
     let mut stream = TcpStream::connect(server.address).unwrap();
     let ask = format!("GET /metrics HTTP/1.0\r\nAuthorization: Basic {credentials}\r\n\r\n");
@@ -39,7 +39,7 @@ fn assert_same(client: &Client, remote: &str, folder: &str, files: usize) {
     assert_eq!(seen, files);
 }
 
-fn write_many(client: &Client, folder: &str, files: usize, size: usize) {
+pub(crate) fn write_many(client: &Client, folder: &str, files: usize, size: usize) {
     for number in 0..files {
         client.write(&format!("{folder}/{number}"), size + number % 7, number as u64 + 1);
     }

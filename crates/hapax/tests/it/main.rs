@@ -17,6 +17,9 @@ mod resume;
 /// Folders of small files.
 mod batch;
 
+/// Folders with all that may lie in them.
+mod folders;
+
 /// What others have, for who proves to have it too.
 mod possession;
 
