@@ -91,6 +91,10 @@ async fn a_scrub_on_request_names_what_is_damaged() {
     let expected = DamagedContent { paths: vec!["/@alice/a".to_owned()], size: 100_000 };
     assert_eq!(found.damaged, std::slice::from_ref(&expected));
     assert_eq!(stats(&root).await.damaged, 1);
+    let metrics = String::from_utf8(root.get("/metrics").await.expect(200).body).unwrap();
+    for told in ["hapax_damaged_contents", "hapax_job_runs_total{job=\"scrub\",outcome=\"done\"}"] {
+        assert!(metrics.contains(told), "{metrics}");
+    }
     // A restart forgets nothing of it.
     let server = server.restart().await;
     let root = server.root();
