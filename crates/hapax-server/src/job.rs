@@ -22,6 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::{App, Phase};
+use crate::metrics;
 use crate::pace::{Job, Jobs, STEP_COST, decide_scrub_rate};
 
 /// When the store is swept first, and how often then.
@@ -135,7 +136,15 @@ async fn compute_lookups(app: Arc<App>) {
 /// found damaged.
 async fn heal(app: Arc<App>) {
     loop {
-        run(&app, |jobs| &jobs.heal, Store::heal).await;
+        let healed = run(
+            &app,
+            |jobs| &jobs.heal,
+            |store, go| {
+                let settled = store.heal(go)?;
+                Ok((settled, store.damage()?.len()))
+            },
+        );
+        tell_damage(healed.await.map(|(_, damaged)| damaged));
         app.store.ailing().await;
     }
 }
@@ -173,8 +182,23 @@ async fn scrub(app: Arc<App>) {
             Plan::Now(rate) if !is_hurried => Some(rate),
             _ => None,
         });
-        run(&app, |jobs| &jobs.scrub, Store::scrub).await;
+        let scrubbed = run(
+            &app,
+            |jobs| &jobs.scrub,
+            |store, go| {
+                let ended = store.scrub(go)?;
+                Ok((ended, store.damage()?.len()))
+            },
+        );
+        tell_damage(scrubbed.await.map(|(_, damaged)| damaged));
         pause = SCRUB_DELAY;
+    }
+}
+
+/// Has `/metrics` tell how many contents are damaged, at most as many as are listed.
+fn tell_damage(damaged: Option<usize>) {
+    if let Some(damaged) = damaged {
+        metrics::damaged(damaged as u64);
     }
 }
 
@@ -204,4 +228,74 @@ fn plan_scrub(store: &Store, period: Duration) -> Result<Plan, StoreError> {
     // Small objects cost more than their bytes.
     let left = stats.stored.max(stats.objects.saturating_mul(STEP_COST));
     Ok(Plan::Now(decide_scrub_rate(left, period)))
+}
+
+#[cfg(test)]
+mod tests {
+    use hapax_proto::name::EntryPath;
+    use hapax_store::catalog::{Expect, Meta};
+    use hapax_store::clock::{Clock, Reading, TestClock};
+    use hapax_store::disk::RealDisk;
+    use hapax_store::job::UNPACED;
+    use hapax_store::key::MasterSource;
+    use hapax_store::layout::Layout;
+    use hapax_store::publish::Target;
+    use hapax_store::store::Settings;
+
+    use super::*;
+
+    /// A clock that the test moves while the store holds it.
+    struct SharedClock(Arc<TestClock>);
+
+    impl Clock for SharedClock {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn uptime(&self) -> Duration {
+            self.0.uptime()
+        }
+
+        fn reading(&self) -> Reading {
+            self.0.reading()
+        }
+    }
+
+    const DAY: Duration = Duration::from_hours(24);
+    const LEAST: u64 = 1 << 20;
+
+    #[track_caller]
+    fn assert_now(store: &Store, rate: u64) {
+        let plan = plan_scrub(store, DAY * 30).unwrap();
+        assert!(matches!(plan, Plan::Now(planned) if planned.get() == rate), "{plan:?}");
+    }
+
+    #[test]
+    fn a_pass_begins_a_period_after_the_one_before_and_goes_on_until_it_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::at(Timestamp::from_secs(1_790_000_000)));
+        let held = Box::new(SharedClock(Arc::clone(&clock)));
+        let settings = Settings { watermark: false, ..Settings::default() };
+        let (disk, layout) = (Arc::new(RealDisk), Layout::new(dir.path()));
+        let store = Arc::new(Store::open(disk, &layout, &MasterSource::Own, held, settings).unwrap());
+        assert_now(&store, LEAST);
+        let user = store.create_user("ann".to_owned(), "$hash".to_owned(), false).unwrap();
+        let space = store.catalog().user("ann").unwrap().unwrap().space;
+        let path = EntryPath::parse("/a").unwrap();
+        let target = Target { space, path, expect: Expect::Anything, meta: Meta::default() };
+        let mut file = store.begin_file(user, target, None).unwrap();
+        file.push(&vec![7; 100_000]).unwrap();
+        file.publish(None).unwrap();
+        // One that was stopped goes on, however long ago it was begun.
+        assert_eq!(store.scrub(&|_| Go::Stop).unwrap(), Go::Stop);
+        assert_now(&store, LEAST);
+        clock.advance(DAY * 20);
+        assert_now(&store, LEAST);
+        assert_eq!(store.scrub(UNPACED).unwrap(), Go::On);
+        // It began twenty days ago.
+        let plan = plan_scrub(&store, DAY * 30).unwrap();
+        assert!(matches!(plan, Plan::Wait(wait) if wait == DAY * 10), "{plan:?}");
+        clock.advance(DAY * 10);
+        assert_now(&store, LEAST);
+    }
 }

@@ -78,6 +78,22 @@ pub fn challenge_answered(is_right: bool, bytes: u64) {
     counter!("hapax_claims_bytes_read_total").increment(bytes);
 }
 
+/// Counts a run of a background job.
+pub fn job_ended(job: &'static str, failed: bool) {
+    let outcome = if failed { "failed" } else { "done" };
+    counter!("hapax_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
+}
+
+/// Counts bytes that a background job reads.
+pub fn job_read(job: &'static str, bytes: u64) {
+    counter!("hapax_job_bytes_read_total", "job" => job).increment(bytes);
+}
+
+/// Tells how many contents are damaged.
+pub fn damaged(contents: u64) {
+    gauge!("hapax_damaged_contents").set(u32::try_from(contents).map_or(f64::INFINITY, f64::from));
+}
+
 /// Counts a refused password or token.
 pub fn credentials_refused() {
     counter!("hapax_credentials_refused_total").increment(1);

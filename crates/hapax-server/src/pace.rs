@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::JobLimits;
+use crate::metrics;
 
 /// What each step of a job costs at least, in bytes: whatever little it reads, it looks something up and opens something.
 pub const STEP_COST: u64 = 64 << 10;
@@ -126,11 +127,13 @@ impl Job {
     pub fn end(&self, failed: bool) {
         self.running.store(false, Ordering::Relaxed);
         if failed { &self.failures } else { &self.runs }.fetch_add(1, Ordering::Relaxed);
+        metrics::job_ended(self.name, failed);
     }
 
     /// Counts bytes that are read.
     pub fn read(&self, length: Length) {
         self.bytes.fetch_add(length.get(), Ordering::Relaxed);
+        metrics::job_read(self.name, length.get());
     }
 
     /// Returns its numbers.

@@ -7,11 +7,14 @@
 //!                                                                         │    the good one stays
 //! ```
 
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
+
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use tracing::{info, warn};
 
-use crate::catalog::{Blob, BlobId, ContentId, Intent, Refusal};
+use crate::catalog::{Blob, ContentId, Intent, Refusal};
 use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::job::{Go, Pace, UNPACED};
@@ -39,12 +42,13 @@ impl Store {
     }
 
     /// Compares the copies of each content that has several, and returns how often one of them was chosen. Blocks for as
-    /// long as reading them takes; safe to kill.
+    /// long as reading them takes; safe to kill. Copies that were both found bad are left to the sweep and the scrub: a disk
+    /// may come back, but not with every upload.
     ///
     /// # Errors
     /// What the catalog says.
     pub fn heal(&self, go: Pace<'_>) -> Result<usize, StoreError> {
-        self.settle_spares(None, go)
+        self.settle_spares(|blob, spare| !self.hopeless().contains(&(blob.content, spare)), go)
     }
 
     /// Tells that the content of a blob could not be read because it is damaged or gone. Does not wait: if that is not
@@ -81,10 +85,14 @@ impl Store {
 
     /// Decides between the copy that a blob has and one that came since: the old one stays if it proves good, else the new
     /// one takes its place. So a rotten copy never swallows a good one. Returns how often that was decided.
-    pub(crate) fn settle_spares(&self, of: Option<BlobId>, go: Pace<'_>) -> Result<usize, StoreError> {
+    pub(crate) fn settle_spares(
+        &self,
+        which: impl Fn(&Blob, ContentId) -> bool,
+        go: Pace<'_>,
+    ) -> Result<usize, StoreError> {
         let mut settled = 0;
         for (blob, spare) in self.catalog().spares(SPARES_MAX)? {
-            if of.is_some_and(|of| of != blob.id) {
+            if !which(&blob, spare) {
                 continue;
             }
             let Some(kept_is_good) = self.prove(&blob, blob.content, go)? else { break };
@@ -95,11 +103,13 @@ impl Store {
                 if !spare_is_good {
                     // Nothing is thrown away that somebody might still save.
                     self.judge(&blob, false)?;
+                    self.hopeless().insert((blob.content, spare));
                     continue;
                 }
                 info!(blob = %blob.id, "a damaged copy was replaced by another one");
                 true
             };
+            self.hopeless().remove(&(blob.content, spare));
             let now = self.now().steady;
             match self.commit(Intent::SettleSpare { blob: blob.id, spare, promote, now }) {
                 Ok(_) => settled += 1,
@@ -109,6 +119,10 @@ impl Store {
             }
         }
         Ok(settled)
+    }
+
+    fn hopeless(&self) -> MutexGuard<'_, BTreeSet<(ContentId, ContentId)>> {
+        self.hopeless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells whether a copy of a blob is what it should be, having read it from end to end.

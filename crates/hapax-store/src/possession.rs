@@ -7,6 +7,7 @@ use hapax_proto::span::{Length, Span};
 
 use crate::catalog::{Blob, SpaceId};
 use crate::error::StoreError;
+use crate::heal::is_unreadable;
 use crate::job::{Go, Pace, UNPACED};
 use crate::store::Store;
 
@@ -32,8 +33,10 @@ impl Store {
         mut hasher: ProofHasher,
         go: Pace<'_>,
     ) -> Result<Option<Proof>, StoreError> {
-        let read =
-            self.read_blob(blob)?.each_chunk(Span::whole(blob.size), go, |bytes| hasher.update(bytes))?;
+        let read = self.read_blob(blob).and_then(|mut reader| {
+            reader.each_chunk(Span::whole(blob.size), go, |bytes| hasher.update(bytes))
+        });
+        let read = read.inspect_err(|error| self.report_damage(blob, error))?;
         Ok((read == Go::On).then(|| hasher.finish()))
     }
 
@@ -54,8 +57,14 @@ impl Store {
             return Ok(true);
         }
         for blob in &alike {
-            if !may_read(QUICK_READS) || self.quick_digest(blob)? == quick {
+            if !may_read(QUICK_READS) {
                 return Ok(true);
+            }
+            match self.quick_digest(blob) {
+                Ok(digest) if digest == quick => return Ok(true),
+                // Its bytes have to come anyway.
+                Err(error) if is_unreadable(&error) => self.report_damage(blob, &error),
+                digest => drop(digest?),
             }
         }
         Ok(false)

@@ -319,7 +319,7 @@ impl Scrub<'_> {
         }
         let paths = self.store.paths_of(blob.id)?.join(", ");
         error!(blob = %blob.id, %what, %paths, "a content is damaged: put one of the files again");
-        self.store.settle_spares(Some(blob.id), self.go)?;
+        self.store.settle_spares(|of, _| of.id == blob.id, self.go)?;
         Ok(true)
     }
 

@@ -1,6 +1,7 @@
 //! The open store: objects, keys, catalog, committer and clock of one data directory, and what all verbs share.
 //! The verbs themselves are in the modules below this one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use hapax_proto::tree::{PartNumber, PartValue};
 use tokio::sync::{Notify, watch};
 
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{Blob, BlobId, Catalog, Intent, MaskedValue, Outcome};
+use crate::catalog::{Blob, BlobId, Catalog, ContentId, Intent, MaskedValue, Outcome};
 use crate::clock::{Clock, Moment, SteadyClock, Timestamp};
 use crate::committer::{Committer, Stores};
 use crate::disk::{Disk, HeldLock};
@@ -99,6 +100,8 @@ pub struct Store {
     pub(crate) composed: Notify,
     /// Told when copies of a content are to be compared.
     pub(crate) ailing: Notify,
+    /// Copies of one content, the one that is kept and a spare, that were both found bad.
+    pub(crate) hopeless: Mutex<BTreeSet<(ContentId, ContentId)>>,
     /// How far the job of the lookup digests has looked.
     pub(crate) looked: Looked,
     clock: Box<dyn Clock>,
@@ -161,6 +164,7 @@ impl Store {
             settings,
             composed: Notify::new(),
             ailing: Notify::new(),
+            hopeless: Mutex::default(),
             looked: Looked::default(),
             clock,
             steady: Mutex::new(steady),

@@ -60,7 +60,7 @@ impl Store {
     pub fn sweep_at(&self, keep: Keep, go: Pace<'_>) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
         self.clean_dead_dirs(&mut swept)?;
-        swept.spares_settled = self.settle_spares(None, go)?;
+        swept.spares_settled = self.settle_spares(|_, _| true, go)?;
         let now = self.now().steady;
         self.commit(Intent::SaveClock { now })?;
         if keep == Keep::Nothing || self.may_delete() {

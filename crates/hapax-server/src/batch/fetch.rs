@@ -134,7 +134,7 @@ impl Sending {
                 return Ok(false);
             };
             chunk.extend(header);
-            self.begin(&blob, chunk)?;
+            self.begin(&blob, chunk).inspect_err(|error| self.store.report_damage(&blob, error))?;
             self.room = room;
             Ok(true)
         });

@@ -26,12 +26,18 @@ fn a_damaged_blob_is_not_found_nor_linked_until_it_is_good() {
         let lookup = Lookup { algorithm: Algorithm::Md5, value: [7; 32] };
         done(catalog, Intent::KeepDigest { blob: whole.id, lookup, sealed: vec![1] });
         let found = || {
-            let by_digest = catalog.blobs_by_digest(Some(HERS), &lookup, 9).unwrap().len();
-            (catalog.blob_in_space(HERS, &fingerprint(1)).unwrap().is_some(), by_digest)
+            let of_others = catalog.held_by_others(&fingerprint(1), UserId(2), false, 9).unwrap();
+            [
+                catalog.blob_in_space(HERS, &fingerprint(1)).unwrap().is_some(),
+                !catalog.blobs_by_digest(Some(HERS), &lookup, 9).unwrap().is_empty(),
+                !catalog.blobs_by_digest(None, &lookup, 9).unwrap().is_empty(),
+                !catalog.blobs_of_size(HERS, cells(1), 9).unwrap().is_empty(),
+                of_others.is_some(),
+            ]
         };
-        assert_eq!(found(), (true, 1));
+        assert_eq!(found(), [true; 5]);
         judged(catalog, &whole, Some(at(1)));
-        assert_eq!(found(), (false, 0));
+        assert_eq!(found(), [false; 5]);
         refused(catalog, known("/b", &whole), Refusal::NotLive);
         assert!(blob(catalog, "/a").damaged, "its entry shows it all the same");
         let told = catalog.damaged(None, 9).unwrap();
@@ -44,7 +50,7 @@ fn a_damaged_blob_is_not_found_nor_linked_until_it_is_good() {
         let nobody = Intent::JudgeBlob { blob: BlobId(99), content: whole.content, damaged: None };
         refused(catalog, nobody, Refusal::NotFound);
         judged(catalog, &whole, None);
-        assert_eq!(found(), (true, 1));
+        assert_eq!(found(), [true; 5]);
         done(catalog, known("/b", &whole));
     });
 }
