@@ -81,7 +81,7 @@ enum Topic {
     Ranges,
     /// One large file from a server that is not ours, near and far
     Foreign,
-    /// 2,000 files of 16 KiB
+    /// 2,000 files of 16 KiB, and 100,000 small ones
     Tree,
     /// Content that the server has
     Instant,
@@ -120,6 +120,8 @@ struct Bench {
     tries: u32,
     /// How many uploads stall at once.
     stalled: u32,
+    /// How many files the large tree has; a quick look makes none.
+    tree_files: Option<u32>,
     patience: Duration,
 }
 
@@ -142,6 +144,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<ExitCode> {
         lossy_size: if args.quick { 8 * MIB } else { 64 * MIB },
         tries: if args.quick { 20 } else { 100 },
         stalled: if args.quick { 500 } else { 5_000 },
+        tree_files: (!args.quick).then_some(100_000),
         patience: Duration::from_mins(20),
     };
     let topics = if args.only.is_empty() { Topic::value_variants() } else { &args.only };
