@@ -38,6 +38,8 @@ pub mod access;
 pub mod upload;
 /// Instant upload: the ladder of a claim.
 pub mod claim;
+/// When a file is recognised: before, while or instead of being sent.
+pub mod course;
 /// The wire dialects of the upload resource.
 pub mod dialect;
 /// Many small files in one request: the framing.
