@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hapax_proto::claim::ProofHasher;
+use hapax_proto::course::Likeness;
 use hapax_proto::dialect::native::{
     ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition, ProofItem, Proofs,
 };
@@ -151,17 +152,6 @@ async fn prove(
     }
 }
 
-/// What a server says of a file that only three places were read of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Likeness {
-    /// The caller has nothing like it.
-    Absent,
-    /// The caller may have it.
-    Maybe,
-    /// The server does not say.
-    Unknown,
-}
-
 /// Asks whether the caller may have a file already, after reading three MiB of it.
 ///
 /// # Errors
@@ -304,11 +294,16 @@ pub(crate) async fn unless_there(
 }
 
 /// Asks; `None` if this server does not answer claims in a way that is understood. A claim only saves work.
+///
+/// Where nothing is known of the server the claim itself is the question: it costs no more than any other.
 async fn ask(
     client: &Client,
     claims: &Claims,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Vec<ClaimResult>>, TransferError> {
+    if client.abilities_known().is_some_and(|abilities| !abilities.claims) {
+        return Ok(None);
+    }
     match repeat(&client.policy, progress, || client.api.claim(claims)).await {
         Ok(answer) => Ok(Some(answer.results)),
         Err(error @ TransferError::Disconnected { .. }) => Err(error),

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hapax_proto::course::Abilities;
 use hapax_proto::retry::Policy;
+use tokio::sync::OnceCell;
 
 use crate::api::Api;
+use crate::attempt::repeat;
 use crate::cache::Cache;
 use crate::checkpoint::{Direction, Key};
 use crate::error::TransferError;
+use crate::progress::{Progress, Silent};
 use crate::wire::{Credentials, Deadlines, Wire};
 
 /// Where a client keeps what it knows between runs.
@@ -43,6 +47,8 @@ pub struct Client {
     pub(crate) cache: Option<Cache>,
     checkpoints: Arc<Path>,
     user: Arc<str>,
+    /// What the server does with claims, once it was asked.
+    abilities: Arc<OnceCell<Abilities>>,
 }
 
 impl Client {
@@ -63,12 +69,30 @@ impl Client {
             cache,
             checkpoints: places.checkpoints.into(),
             user: connection.user.into(),
+            abilities: Arc::default(),
         })
     }
 
     /// Returns the server's routes, for everything that is no transfer.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// Returns what the server does with claims. It is asked once; one that does not say is asked for nothing.
+    pub(crate) async fn abilities(&self) -> Abilities {
+        // Whoever sends meanwhile says what is wrong with the line.
+        let silent: Arc<dyn Progress> = Arc::new(Silent);
+        let asked = self.abilities.get_or_try_init(async || {
+            let service = repeat(&self.policy, &silent, || self.api.service()).await?;
+            Ok::<_, TransferError>(Abilities::of(&service.features))
+        });
+        let known = asked.await.inspect_err(|error| tracing::debug!(%error, "the service is not described"));
+        known.copied().unwrap_or_default()
+    }
+
+    /// Returns the same as far as it is known without asking.
+    pub(crate) fn abilities_known(&self) -> Option<Abilities> {
+        self.abilities.get().copied()
     }
 
     /// Returns the folder of the checkpoints.

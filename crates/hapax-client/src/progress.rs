@@ -1,5 +1,7 @@
 //! What a transfer tells whoever watches it. Owns the events and the door they go through; never draws them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hapax_proto::span::Length;
@@ -24,6 +26,8 @@ pub enum Event {
     Lost(Length),
     /// Bytes are safe: durable at the server, or proven and durable on the local disk.
     Solid(Length),
+    /// The server may have the content: all of it is hashed before anything more is sent.
+    HashingFirst,
     /// The content was recognised: nothing more is sent.
     Instant,
     /// The source, or the file on the server, is another version than the one the transfer began with.
@@ -53,6 +57,33 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _: Event) {}
+}
+
+/// Hands all events on, and counts what goes onto the wire.
+pub(crate) struct Counted {
+    watcher: Arc<dyn Progress>,
+    moved: AtomicU64,
+}
+
+impl Counted {
+    /// Begins to count at nothing.
+    pub(crate) fn new(watcher: &Arc<dyn Progress>) -> Self {
+        Self { watcher: Arc::clone(watcher), moved: AtomicU64::new(0) }
+    }
+
+    /// Returns how many bytes went onto the wire, those included that were lost there.
+    pub(crate) fn moved(&self) -> Length {
+        Length::new(self.moved.load(Ordering::Relaxed))
+    }
+}
+
+impl Progress for Counted {
+    fn event(&self, event: Event) {
+        if let Event::Moved(length) = &event {
+            self.moved.fetch_add(length.get(), Ordering::Relaxed);
+        }
+        self.watcher.event(event);
+    }
 }
 
 impl Progress for tokio::sync::mpsc::UnboundedSender<Event> {

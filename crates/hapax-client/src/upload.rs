@@ -6,7 +6,8 @@
 //!        │ no
 //!        ▼
 //!   ┌─▶ plan ──▶ send ──▶ settle ──▶ complete ──▶ done
-//!   │             └─ the hash got known first: claim ──▶ linked: instant
+//!   │             ├─ the hash got known first: claim ──▶ linked: recognised
+//!   │             └─ the server may have it: hash first, claim ──▶ linked: recognised
 //!   └── the source changed, or the server holds something else than was thought (bounded)
 //! ```
 //!
@@ -18,6 +19,8 @@ mod plan;
 mod part;
 
 mod settle;
+
+mod recognise;
 
 mod send;
 
@@ -31,23 +34,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hapax_proto::dialect::native::Completed;
+use hapax_proto::retry::Policy;
 use hapax_proto::span::Length;
 use hapax_proto::tree::{PART, SEGMENT, part_count};
 
 pub use self::batch::{Batched, Capacity, Small, batch_capacity, put_batch};
-use self::plan::Journal;
-use self::send::Filled;
+use self::plan::{Journal, Planned};
+use self::recognise::{Recognised, Subject};
+use self::send::{Filled, Walked};
 use self::settle::Settled;
 pub use self::stream::put_stream;
+use crate::attempt::repeat;
 use crate::checkpoint::{Direction, Log};
 use crate::claim::{Target, cached, claim, remember};
 use crate::client::Client;
 use crate::error::TransferError;
-use crate::progress::{Event, Progress};
+use crate::progress::{Counted, Event, Progress};
 use crate::source::{Facts, Source, Stamp, absolute};
 
 /// How often a source may change, or an upload turn out to be another than was thought, before the put fails.
 const ROUNDS_MAX: u32 = 5;
+
+/// How often a cancellation is tried: the put has succeeded already, and somebody waits for it.
+const CANCEL_ATTEMPTS: u32 = 3;
 
 /// What to put where.
 #[derive(Debug, Clone)]
@@ -109,8 +118,15 @@ pub struct Outcome {
 /// In which way a content got to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// The server had it already.
+    /// The server had it already, and nothing was sent.
     Instant,
+    /// The server had it already, which turned out while it was sent.
+    Recognised {
+        /// How many bytes had been sent by then, in this session and in those that it continued.
+        after: Length,
+        /// How many bytes were not sent.
+        saved: Length,
+    },
     /// It was sent from the start.
     Sent,
     /// An earlier transfer was continued.
@@ -148,21 +164,26 @@ pub async fn put_file(
         return small::put_small(client, &path, put, progress).await;
     }
     let (log, records) = Log::open(client.checkpoints(), &key).await?;
+    let counted = Arc::new(Counted::new(progress));
     let transfer = Transfer {
         client: client.clone(),
         put: put.clone(),
         path: path.clone(),
         journal: Arc::new(Journal::new(log, records)),
-        progress: Arc::clone(progress),
+        progress: Arc::clone(&counted) as _,
+        counted,
     };
-    if let Some(blake3) = known
-        && let Some(stored) = claim(client, &put.target, &opened, (&facts, blake3), progress).await?
-    {
-        transfer.end().await?;
-        return Ok(Outcome { how: How::Instant, stored });
+    let before = transfer.journal.stored_bytes(facts.size());
+    let mut tally = Tally { before, ..Tally::default() };
+    if let Some(blake3) = known {
+        if let Some(stored) = claim(client, &put.target, &opened, (&facts, blake3), progress).await? {
+            transfer.end(facts).await?;
+            return Ok(Outcome { how: How::Instant, stored });
+        }
+        tally.claimed = Some(facts);
     }
     let journal = Arc::clone(&transfer.journal);
-    let outcome = transfer.run().await;
+    let outcome = transfer.run(tally).await;
     if outcome.is_err() {
         journal.tidy().await?;
     }
@@ -176,6 +197,8 @@ struct Transfer {
     path: PathBuf,
     journal: Arc<Journal>,
     progress: Arc<dyn Progress>,
+    /// The same, for its count.
+    counted: Arc<Counted>,
 }
 
 /// What became of one round.
@@ -183,7 +206,7 @@ enum Round {
     /// The content is stored.
     Stored(Completed),
     /// The server had it already.
-    Instant(Completed),
+    Recognised(Completed),
     /// The source is another version now.
     Changed,
     /// The server holds something else than was thought.
@@ -195,20 +218,34 @@ enum Round {
 struct Tally {
     /// Bytes found to be there in the first round.
     kept: Option<Length>,
+    /// Bytes that earlier sessions sent, as the checkpoint tells.
+    before: Length,
     /// Whether any round, or an earlier session, had another version before it.
     changed: bool,
     /// Parts sent.
     sent: u64,
+    /// The version that was claimed already, and is to be sent.
+    claimed: Option<Facts>,
+}
+
+impl Tally {
+    /// Takes in what one walk through the parts did.
+    fn add(&mut self, walked: Walked, facts: Facts) {
+        self.sent += walked.sent;
+        self.kept = self.kept.map(|kept| kept.checked_add(walked.compared).unwrap_or(kept));
+        if walked.claimed {
+            self.claimed = Some(facts);
+        }
+    }
 }
 
 impl Transfer {
-    async fn run(self) -> Result<Outcome, TransferError> {
-        let mut tally = Tally::default();
+    async fn run(self, mut tally: Tally) -> Result<Outcome, TransferError> {
         let mut failure = None;
         for _ in 0..ROUNDS_MAX {
             let (source, facts) = Source::open(&self.path).await?;
             if facts.size() <= PART {
-                self.end().await?;
+                self.end(facts).await?;
                 return small::put_small(&self.client, &self.path, &self.put, &self.progress).await;
             }
             match self.round(&source, facts, &mut tally).await? {
@@ -217,9 +254,10 @@ impl Transfer {
                     self.finish().await?;
                     return Ok(Outcome { how, stored });
                 }
-                Round::Instant(stored) => {
-                    self.end().await?;
-                    return Ok(Outcome { how: How::Instant, stored });
+                Round::Recognised(stored) => {
+                    let how = recognised(&tally, self.counted.moved(), facts);
+                    self.end(facts).await?;
+                    return Ok(Outcome { how, stored });
                 }
                 Round::Changed => {
                     tracing::debug!(path = %self.path.display(), "the source changed");
@@ -239,25 +277,50 @@ impl Transfer {
     async fn round(&self, source: &Source, facts: Facts, tally: &mut Tally) -> Result<Round, TransferError> {
         let begun = Stamp::now();
         tally.changed |= self.journal.adopt(facts).await?;
-        let planned = match plan::plan(self, facts).await {
-            // Gone between two looks at it; the next round begins anew.
-            Err(error) if is_gone(&error) && self.journal.upload().is_some() => {
-                return self.gone(error).await;
+        let subject = Subject::new(self, source, facts);
+        let mut asking = subject.ask(tally.claimed);
+        loop {
+            let planned = match plan::plan(self, facts).await {
+                // Gone between two looks at it; the next round begins anew.
+                Err(error) if is_gone(&error) && self.journal.upload().is_some() => {
+                    return self.gone(error).await;
+                }
+                planned => planned?,
+            };
+            tally.kept.get_or_insert(planned.kept);
+            self.progress.event(Event::Begun { size: Some(facts.size()), kept: planned.kept });
+            let mut walked = Walked::default();
+            let filled = send::fill(self, (source, facts), &planned, (&mut asking, &mut walked)).await;
+            tally.add(walked, facts);
+            match filled? {
+                Filled::Instant { stored, blake3 } => {
+                    remember(&self.client, &self.path, (&facts, begun), blake3).await;
+                    return Ok(Round::Recognised(stored));
+                }
+                Filled::Changed => return Ok(Round::Changed),
+                Filled::Gone(error) => return self.gone(error).await,
+                Filled::All => return self.settle(source, (facts, begun), &planned).await,
+                Filled::HashFirst => match subject.hash_first().await? {
+                    Recognised::Linked { stored, blake3 } => {
+                        remember(&self.client, &self.path, (&facts, begun), blake3).await;
+                        return Ok(Round::Recognised(stored));
+                    }
+                    Recognised::Changed => return Ok(Round::Changed),
+                    // Nobody is asked again; what arrived before is kept.
+                    Recognised::Not => tally.claimed = Some(facts),
+                },
             }
-            planned => planned?,
-        };
-        tally.kept.get_or_insert(planned.kept);
-        self.progress.event(Event::Begun { size: Some(facts.size()), kept: planned.kept });
-        let filled = send::fill(self, source, facts, &planned).await?;
-        tally.sent += filled.sent();
-        tally.kept = tally.kept.map(|kept| kept.checked_add(filled.compared()).unwrap_or(kept));
-        match filled {
-            Filled::Instant(stored) => return Ok(Round::Instant(stored)),
-            Filled::Changed { .. } => return Ok(Round::Changed),
-            Filled::Gone { error, .. } => return self.gone(error).await,
-            Filled::All { .. } => {}
         }
-        match settle::settle(self, source, facts, &planned).await? {
+    }
+
+    /// Publishes what is there, if it is one version of the source.
+    async fn settle(
+        &self,
+        source: &Source,
+        (facts, begun): (Facts, Stamp),
+        planned: &Planned,
+    ) -> Result<Round, TransferError> {
+        match settle::settle(self, source, facts, planned).await? {
             Settled::Stored { stored, blake3 } => {
                 remember(&self.client, &self.path, (&facts, begun), blake3).await;
                 Ok(Round::Stored(stored))
@@ -280,15 +343,27 @@ impl Transfer {
         self.journal.remove().await
     }
 
-    /// Cancels the upload, if there is one, and removes the checkpoint.
-    async fn end(&self) -> Result<(), TransferError> {
-        if let Some(id) = self.journal.upload()
-            && let Err(error) = self.client.api.cancel_upload(&id).await
-        {
-            // It expires by itself.
-            tracing::debug!(%error, "the upload stays");
+    /// Cancels the upload, if there is one, and removes the checkpoint. Where the server does not answer, the checkpoint
+    /// stays: with it, the same put again cancels the upload that this one left.
+    async fn end(&self, facts: Facts) -> Result<(), TransferError> {
+        match self.cancel(facts).await {
+            Err(error) if !is_gone(&error) => {
+                tracing::debug!(%error, "the upload stays");
+                self.progress.event(Event::Done);
+                Ok(())
+            }
+            _ => self.finish().await,
         }
-        self.finish().await
+    }
+
+    async fn cancel(&self, facts: Facts) -> Result<(), TransferError> {
+        let patience = self.client.policy.attempts_max.min(CANCEL_ATTEMPTS);
+        let policy = Arc::new(Policy { attempts_max: patience, ..(*self.client.policy).clone() });
+        if self.journal.is_unheard() {
+            plan::create(self, facts).await?;
+        }
+        let Some(id) = self.journal.upload() else { return Ok(()) };
+        repeat(&policy, &self.progress, || self.client.api.cancel_upload(&id)).await
     }
 }
 
@@ -296,6 +371,15 @@ impl Transfer {
 fn is_gone(error: &TransferError) -> bool {
     use hapax_proto::problem::Kind;
     matches!(error.problem(), Some(Kind::UploadGone | Kind::NotFound | Kind::AlreadyComplete))
+}
+
+/// Says how much of a content that was linked had been sent.
+fn recognised(tally: &Tally, moved: Length, facts: Facts) -> How {
+    // Bytes that were lost on their way count once more than the source has them.
+    let before = tally.kept.unwrap_or(Length::ZERO).max(tally.before);
+    let after = moved.checked_add(before).unwrap_or(moved).min(facts.size());
+    let saved = facts.size().checked_sub(after).unwrap_or(Length::ZERO);
+    if after.is_zero() { How::Instant } else { How::Recognised { after, saved } }
 }
 
 fn how(tally: &Tally, facts: Facts) -> How {

@@ -56,7 +56,7 @@ pub struct Prospect {
 
 impl Prospect {
     /// Tells whether a claim could save more than it costs: the last part is sent about as fast as the claim is answered.
-    fn is_worth_a_claim(self) -> bool {
+    pub fn is_worth_a_claim(self) -> bool {
         !self.claimed && self.missing > PART
     }
 }

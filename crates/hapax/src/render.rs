@@ -82,6 +82,7 @@ impl Sums {
 enum Told<'a> {
     Begun { file: &'a str, size: Option<u64>, kept: u64 },
     Progress { file: &'a str, size: Option<u64>, solid: u64, moved: u64 },
+    HashingFirst { file: &'a str },
     Instant { file: &'a str },
     Changed { file: &'a str },
     Damaged { file: &'a str, part: String },
@@ -93,6 +94,7 @@ fn told<'a>(file: &'a str, event: &'a Event, sums: &Sums) -> Option<Told<'a>> {
     Some(match event {
         Event::Begun { .. } => Told::Begun { file, size: sums.size, kept: sums.kept },
         Event::Solid(_) => Told::Progress { file, size: sums.size, solid: sums.solid, moved: sums.moved },
+        Event::HashingFirst => Told::HashingFirst { file },
         Event::Instant => Told::Instant { file },
         Event::Changed => Told::Changed { file },
         Event::Damaged(part) => Told::Damaged { file, part: part.to_string() },
@@ -194,6 +196,9 @@ impl Board {
         match event {
             Event::Retrying { after, reason } => {
                 self.screen.note(&format!("{name}: {reason}; trying again in {}", words::duration(*after)));
+            }
+            Event::HashingFirst => {
+                self.screen.note(&format!("{name}: the server may have it; hashing it before sending more"));
             }
             Event::Changed => self.screen.note(&format!("{name} changed; comparing again")),
             Event::Damaged(part) => {
@@ -400,6 +405,7 @@ mod tests {
             &Event::Solid(length(1)),
             Some(r#"{"event":"progress","file":"f","size":9,"solid":4,"moved":0}"#),
         );
+        check(&Event::HashingFirst, Some(r#"{"event":"hashing-first","file":"f"}"#));
         check(&Event::Instant, Some(r#"{"event":"instant","file":"f"}"#));
         check(
             &Event::Retrying { after: Duration::from_millis(5), reason: "why".to_owned() },

@@ -200,6 +200,19 @@ impl Journal {
         self.known().upload.clone()
     }
 
+    /// Tells whether an upload was begun whose id is not known: the answer to its creation was lost.
+    pub(super) fn is_unheard(&self) -> bool {
+        let known = self.known();
+        known.key.is_some() && known.upload.is_none()
+    }
+
+    /// Returns how many bytes are known, without asking, to be durable at the server.
+    pub(super) fn stored_bytes(&self, size: Length) -> Length {
+        let known = self.known();
+        let spans = known.stored.iter().filter_map(|part| part.span(size));
+        Length::new(spans.map(|span| span.length().get()).sum())
+    }
+
     pub(super) async fn sync(&self) -> Result<(), TransferError> {
         self.log.sync().await
     }
@@ -355,7 +368,7 @@ async fn begin(transfer: &Transfer, facts: Facts) -> Result<Remote, TransferErro
 }
 
 /// Creates the upload of the journal's key, or finds it if it was created before.
-async fn create(transfer: &Transfer, facts: Facts) -> Result<Remote, TransferError> {
+pub(super) async fn create(transfer: &Transfer, facts: Facts) -> Result<Remote, TransferError> {
     let (key, precondition) = transfer.journal.known().key.clone().expect("a key is noted before it is used");
     let create = CreateUpload {
         key,

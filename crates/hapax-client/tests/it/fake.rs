@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hapax_proto::batch::{Decoder, END, Piece, encode_header};
+use hapax_proto::claim::{QuickHasher, quick_spans};
 use hapax_proto::dialect::native::{
     BatchOutcome, BatchRecord, BatchResult, ClaimResult, ClaimResults, Claims, Complete, Completed,
     CreateUpload, EntryInfo, EntryKind, EntryPatch, FetchBatch, FetchOutcome, FetchRecord, FetchedFile,
-    HeldPart, Limits, PartialPart, Precondition, Resize, StoredPart, Tree, UploadStatus,
+    HeldPart, Limits, PartialPart, Precondition, Resize, Service, StoredPart, Tree, UploadStatus,
 };
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher, REPR_DIGEST};
 use hapax_proto::download::{Answer, Description, Facts, answer_fields, decide_get};
@@ -46,6 +47,8 @@ pub(crate) enum Fault {
     CutAnswer(u64),
     /// A byte of the answer's body, or of the request's, is another one.
     Flip,
+    /// All of it is read and nothing is answered, for as long as the line is there.
+    Stall,
 }
 
 type Script = Box<dyn FnMut(&str) -> Fault + Send>;
@@ -84,6 +87,8 @@ pub(crate) struct Store {
     pub(crate) bytes_out: u64,
     /// Files of one batch that goes out, if not all of them.
     pub(crate) room: Option<usize>,
+    /// What it says that it does.
+    pub(crate) features: Vec<&'static str>,
     versions: u64,
 }
 
@@ -103,7 +108,10 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = Self {
             address: listener.local_addr().unwrap(),
-            store: Arc::default(),
+            store: Arc::new(Mutex::new(Store {
+                features: vec!["batch", "tree", "claims", "candidates", "quick"],
+                ..Store::default()
+            })),
             script: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
             running: watch::Sender::new(0),
         };
@@ -233,7 +241,7 @@ impl Drop for Running {
 async fn serve(
     store: Arc<Mutex<Store>>,
     script: Arc<Mutex<Script>>,
-    _running: Running,
+    running: Running,
     request: Request<Incoming>,
 ) -> Result<Reply, std::io::Error> {
     let (head, body) = request.into_parts();
@@ -241,6 +249,12 @@ async fn serve(
     let name = format!("{} {target}", head.method);
     locked(&store).requests.push(name.clone());
     let fault = (locked(&script))(&name);
+    if fault == Fault::Stall {
+        Receiving { body, fault }.read(&store).await;
+        // Nothing more happens here.
+        drop(running);
+        return std::future::pending().await;
+    }
     if let Fault::Refuse(kind) = fault {
         return Ok(problem(&Problem::new(kind)));
     }
@@ -289,6 +303,7 @@ fn command(
 ) -> Result<Reply, Failure> {
     let read = |_| Failure::from(Kind::UnknownMember);
     match (method, segments) {
+        (&Method::GET, ["api", "v1"]) => Ok(json(StatusCode::OK, &service(store))),
         (&Method::POST, ["api", "v1", "uploads"]) => {
             create(store, serde_json::from_slice(body).map_err(read)?)
         }
@@ -328,6 +343,20 @@ fn command(
             stat(store, &path[15..])
         }
         _ => Err(Kind::NotFound.into()),
+    }
+}
+
+fn service(store: &Store) -> Service {
+    Service {
+        name: "hapax".to_owned(),
+        version: "0".to_owned(),
+        api: 1,
+        features: store.features.iter().map(|feature| (*feature).to_owned()).collect(),
+        limits: Limits { size_max: u64::MAX, parts_in_flight: 3, uploads_max: 9 },
+        batch: None,
+        digests: Vec::new(),
+        part_size: PART.get(),
+        rufh_interop: Vec::new(),
     }
 }
 
@@ -501,8 +530,21 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     hasher.digests().get(algorithm).unwrap()
 }
 
+fn quick_of(bytes: &Bytes) -> FileHash {
+    let size = Length::of(bytes);
+    let mut hasher = QuickHasher::new(size);
+    for span in quick_spans(size) {
+        hasher.update(&slice(bytes, span));
+    }
+    hasher.finish()
+}
+
 fn claims(store: &mut Store, claims: &Claims) -> Reply {
     let results = claims.items.iter().map(|item| {
+        if let Some(quick) = item.quick {
+            let alike = |file: &File| length_of(&file.bytes) == item.size && quick_of(&file.bytes) == quick;
+            return if store.files.values().any(alike) { ClaimResult::Maybe } else { ClaimResult::Absent };
+        }
         let value = item.digest.as_ref().map(|digest| digest.value.clone()).unwrap_or_default();
         if let Some(algorithm) = item.digest.as_ref().and_then(|digest| Algorithm::from_key(&digest.alg))
             && algorithm != Algorithm::Blake3

@@ -10,4 +10,5 @@ mod fake;
 mod foreign;
 mod get;
 mod put;
+mod recognise;
 mod wild;

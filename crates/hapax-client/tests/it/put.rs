@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::fake::{Fake, Fault};
 
-const P: usize = 16 * 1024 * 1024;
+pub(crate) const P: usize = 16 * 1024 * 1024;
 const PARTS_IN_FLIGHT: u64 = 3;
 
 /// Bytes that no part of repeats: the same for the same seed.
@@ -67,23 +67,23 @@ impl Bench {
         self.folder.path().join("source")
     }
 
-    fn write(&self, bytes: &[u8]) {
+    pub(crate) fn write(&self, bytes: &[u8]) {
         std::fs::write(self.path(), bytes).unwrap();
     }
 
     /// Puts as a new process that gives up at the first failure.
-    async fn put_once(&self) -> Result<Outcome, TransferError> {
+    pub(crate) async fn put_once(&self) -> Result<Outcome, TransferError> {
         self.put_with(1, &put_to("/a")).await
     }
 
     /// Puts as a new, patient process.
-    async fn put(&self) -> Result<Outcome, TransferError> {
+    pub(crate) async fn put(&self) -> Result<Outcome, TransferError> {
         self.put_with(10, &put_to("/a")).await
     }
 
     /// Puts as the process behind one that was killed. A dropped future is no ended process: what it had begun on a
     /// blocking thread still holds the lock for a moment.
-    async fn put_again(&self) -> Result<Outcome, TransferError> {
+    pub(crate) async fn put_again(&self) -> Result<Outcome, TransferError> {
         loop {
             match self.put().await {
                 Err(TransferError::Locked { .. }) => tokio::task::yield_now().await,
@@ -92,17 +92,17 @@ impl Bench {
         }
     }
 
-    async fn put_with(&self, attempts_max: u32, put: &Put) -> Result<Outcome, TransferError> {
+    pub(crate) async fn put_with(&self, attempts_max: u32, put: &Put) -> Result<Outcome, TransferError> {
         put_file(&self.client(attempts_max).await, &self.path(), put, &self.silent).await
     }
 
     #[track_caller]
-    fn assert_stored(&self, path: &str) {
+    pub(crate) fn assert_stored(&self, path: &str) {
         let stored = self.fake.store().files[path].bytes.clone();
         assert!(stored == std::fs::read(self.path()).unwrap(), "another content is stored");
     }
 
-    fn checkpoints(&self) -> usize {
+    pub(crate) fn checkpoints(&self) -> usize {
         std::fs::read_dir(self.folder.path().join("state")).map_or(0, Iterator::count)
     }
 }
@@ -111,18 +111,18 @@ pub(crate) fn remote(path: &str) -> RemotePath {
     path.parse().unwrap()
 }
 
-fn put_to(path: &str) -> Put {
+pub(crate) fn put_to(path: &str) -> Put {
     Put::new(Target { path: remote(path), precondition: None })
 }
 
-fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
+pub(crate) fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
     let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.seek(SeekFrom::Start(at as u64)).unwrap();
     file.write_all(bytes).unwrap();
 }
 
 /// Gives the first `times` requests that begin with `what` the fault.
-fn first(times: u32, what: &'static str, fault: Fault) -> impl FnMut(&str) -> Fault + Send {
+pub(crate) fn first(times: u32, what: &'static str, fault: Fault) -> impl FnMut(&str) -> Fault + Send {
     let mut left = times;
     move |request| {
         if !request.starts_with(what) || left == 0 {
@@ -133,11 +133,11 @@ fn first(times: u32, what: &'static str, fault: Fault) -> impl FnMut(&str) -> Fa
     }
 }
 
-fn is_part(request: &str) -> bool {
+pub(crate) fn is_part(request: &str) -> bool {
     request.starts_with("PUT /api/v1/uploads/")
 }
 
-fn is_complete(request: &str) -> bool {
+pub(crate) fn is_complete(request: &str) -> bool {
     request.ends_with("/complete")
 }
 
@@ -405,19 +405,6 @@ async fn bytes_that_the_line_damaged_are_sent_again() {
     bench.fake.script(first(2, "PUT /api/v1/uploads/", Fault::Flip));
     assert_eq!(bench.put().await.unwrap().how, How::Sent);
     bench.assert_stored("/a");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn content_that_the_server_has_is_recognised_on_the_way() {
-    let bench = Bench::new().await;
-    let bytes = noise(6 * P, 14);
-    bench.write(&bytes);
-    bench.fake.put("/elsewhere", bytes);
-    let outcome = bench.put().await.unwrap();
-    assert_eq!(outcome.how, How::Instant);
-    bench.assert_stored("/a");
-    assert!(bench.fake.store().uploads.iter().all(|upload| upload.state == State::Cancelled));
-    assert_eq!(bench.checkpoints(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

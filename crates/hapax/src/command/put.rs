@@ -383,6 +383,7 @@ fn say(context: &Context, job: &Job, outcome: &Outcome, sums: &Sums) {
     let stored = &outcome.stored;
     let (how, kept) = match outcome.how {
         How::Instant => ("instant", stored.size),
+        How::Recognised { saved, .. } => ("recognised", saved.get()),
         How::Sent => ("sent", 0),
         How::Resumed { kept } => ("resumed", kept.get()),
         How::Changed { .. } => ("changed", stored.size.saturating_sub(sums.moved)),
@@ -405,6 +406,9 @@ fn say(context: &Context, job: &Job, outcome: &Outcome, sums: &Sums) {
 fn words_for(how: How, size: u64) -> String {
     match how {
         How::Instant => format!("instant: {} not sent", words::bytes(size)),
+        How::Recognised { after, saved } => {
+            format!("recognised after {}: {} not sent", words::bytes(after.get()), words::bytes(saved.get()))
+        }
         How::Sent => format!("sent {}", words::bytes(size)),
         How::Resumed { kept } => {
             let kept = kept.get();
@@ -475,6 +479,8 @@ mod tests {
             assert_eq!(words_for(how, size), words);
         }
         check(How::Instant, 20 << 30, "instant: 20 GiB not sent");
+        let (after, saved) = (Length::new(6 << 27), Length::new(77 << 28));
+        check(How::Recognised { after, saved }, 20 << 30, "recognised after 768 MiB: 19 GiB not sent");
         check(How::Sent, 5, "sent 5 B");
         let kept = Length::new(37 << 28);
         check(How::Resumed { kept }, 15 << 30, "resumed at 61 % (9.2 GiB kept, prefix proven)");
