@@ -14,6 +14,9 @@ mod failures;
 /// Transfers that are ended in the middle and go on.
 mod resume;
 
+/// Content that the server has already.
+mod recognise;
+
 /// Folders of small files.
 mod batch;
 
