@@ -26,6 +26,9 @@ mod trees;
 /// What need not be sent: instant puts and resumes.
 mod again;
 
+/// Sending while hashing.
+mod ahead;
+
 /// Many at once.
 mod crowd;
 
@@ -85,6 +88,8 @@ enum Topic {
     Tree,
     /// Content that the server has
     Instant,
+    /// Sending while it is found out whether the server has it
+    SendWhileHashing,
     /// Going on after a kill
     Resume,
     /// 100 uploads at once
@@ -178,6 +183,7 @@ impl Bench {
             Topic::Foreign => foreign::run(self),
             Topic::Tree => trees::run(self),
             Topic::Instant => again::instant(self),
+            Topic::SendWhileHashing => ahead::run(self),
             Topic::Resume => again::resume(self),
             Topic::Memory => crowd::run(self),
             Topic::Tus => tus::upload(self),

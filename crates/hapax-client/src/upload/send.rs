@@ -121,7 +121,8 @@ pub(super) async fn fill(
     planned: &Planned,
     (asking, walked): (&mut Asking, &mut Walked),
 ) -> Result<Filled, TransferError> {
-    let mut walk = Walk::begin(transfer, source, facts, planned, asking.is_empty());
+    let course = if asking.is_empty() { Some(Course::Send) } else { None };
+    let mut walk = Walk::begin(transfer, (source, facts), planned, course);
     let filled = walk.run(planned, asking, walked).await;
     // Nothing is on its way any more when this returns: what follows may be the end of the upload.
     walk.tasks.shutdown().await;
@@ -148,7 +149,12 @@ struct Walk {
 }
 
 impl Walk {
-    fn begin(transfer: &Transfer, source: &Source, facts: Facts, planned: &Planned, asked: bool) -> Self {
+    fn begin(
+        transfer: &Transfer,
+        (source, facts): (&Source, Facts),
+        planned: &Planned,
+        course: Option<Course>,
+    ) -> Self {
         let filling = Arc::new(Filling::new(transfer, source, facts, planned));
         let subject = Subject::new(transfer, source, facts);
         let (hashed, values) = watch::channel(());
@@ -165,7 +171,7 @@ impl Walk {
             values,
             lines: 0,
             missing: facts.size().checked_sub(planned.kept).unwrap_or(Length::ZERO),
-            course: asked.then_some(Course::Send),
+            course,
             is_hashed: false,
             stopped: None,
         }

@@ -144,12 +144,7 @@ impl Subject {
         let data = who.data(bench);
         std::fs::create_dir_all(&folder)?;
         match who {
-            Who::Hapax => {
-                let log = bench.folder.join("server.log");
-                let server = Server::start(&Site { hapax: bench.hapax.clone(), data, log, around: plain() })?;
-                let address = server.address();
-                Ok(Self { running: Running::Ours(server), address, prefix: "/files/" })
-            }
+            Who::Hapax => Self::start_ours(bench, &[]),
             Who::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("floor").arg(&data).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -160,6 +155,16 @@ impl Subject {
             }
             _ => Self::start_peer(who, &folder, &data),
         }
+    }
+
+    /// Starts ours with these settings, `NAME=value` each, over the store that is there.
+    pub(crate) fn start_ours(bench: &Bench, settings: &[&str]) -> anyhow::Result<Self> {
+        let (data, log) = (Who::Hapax.data(bench), bench.folder.join("server.log"));
+        std::fs::create_dir_all(bench.folder.join(Who::Hapax.name()))?;
+        let around = plain().into_iter().chain(settings.iter().map(OsString::from)).collect();
+        let server = Server::start(&Site { hapax: bench.hapax.clone(), data, log, around })?;
+        let address = server.address();
+        Ok(Self { running: Running::Ours(server), address, prefix: "/files/" })
     }
 
     fn start_peer(who: Who, folder: &Path, data: &Path) -> anyhow::Result<Self> {

@@ -39,11 +39,15 @@ impl fmt::Display for Digest {
 #[derive(Debug, Clone)]
 pub(crate) struct Hashing {
     words: Vec<String>,
+    /// The same for a file that is named, mapped and hashed on all cores, where the program can do that.
+    at_once: Option<Vec<String>>,
     pub(crate) name: &'static str,
 }
 
 const PYTHON: &str = "import blake3,sys\nh=blake3.blake3()\n\
     while b:=sys.stdin.buffer.read(1<<20): h.update(b)\nprint(h.hexdigest())";
+
+const PYTHON_AT_ONCE: &str = "import blake3,sys\nprint(blake3.blake3(max_threads=blake3.blake3.AUTO).update_mmap(sys.argv[1]).hexdigest())";
 
 impl Hashing {
     /// Finds a program that computes BLAKE3.
@@ -53,9 +57,17 @@ impl Hashing {
         let own = std::env::current_exe().context("this program cannot find itself")?;
         let own = own.to_str().context("the path of this program is not UTF-8")?.to_owned();
         let candidates = [
-            Self { words: vec!["b3sum".into(), "-".into()], name: "b3sum" },
-            Self { words: vec![python, "-c".into(), PYTHON.into()], name: "python with blake3" },
-            Self { words: vec![own, "hash".into()], name: "xtask hash, another process" },
+            Self {
+                words: vec!["b3sum".into(), "-".into()],
+                at_once: Some(vec!["b3sum".into()]),
+                name: "b3sum",
+            },
+            Self {
+                words: vec![python.clone(), "-c".into(), PYTHON.into()],
+                at_once: Some(vec![python, "-c".into(), PYTHON_AT_ONCE.into()]),
+                name: "python with blake3",
+            },
+            Self { words: vec![own, "hash".into()], at_once: None, name: "xtask hash, another process" },
         ];
         let works = |candidate: &Self| {
             let empty = candidate.spawn(Stdio::null(), Stdio::null()).and_then(collect);
@@ -68,6 +80,14 @@ impl Hashing {
     pub(crate) fn file(&self, path: &Path) -> anyhow::Result<Digest> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         self.stream(file.into())
+    }
+
+    /// Hashes a file as fast as the program can.
+    pub(crate) fn file_at_once(&self, path: &Path) -> anyhow::Result<Digest> {
+        let Some(words) = &self.at_once else { return self.file(path) };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
+        collect(command.spawn().with_context(|| format!("cannot start {}", self.name))?)
     }
 
     /// Hashes what comes out of a file or of another process, to its end.
