@@ -5,8 +5,9 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use data_encoding::BASE64;
 use hapax_proto::claim::{ProofHasher, Seed};
-use hapax_proto::digest::FileHash;
+use hapax_proto::digest::{Algorithm, Digest, FileHash, Hasher};
 use hapax_proto::span::Length;
 use serde_json::{Value, json};
 
@@ -32,8 +33,13 @@ const PIECE: u64 = 4 * MIB;
 /// Measures both.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     let mut metrics = Vec::new();
-    for scope in ["user", "group", "server"] {
-        metrics.extend(times(bench, scope)?);
+    for (scope, algorithm) in [
+        ("user", Algorithm::Blake3),
+        ("user", Algorithm::Sha256),
+        ("group", Algorithm::Blake3),
+        ("server", Algorithm::Blake3),
+    ] {
+        metrics.extend(times(bench, scope, algorithm)?);
     }
     metrics.extend(proofs(bench)?);
     Ok(metrics)
@@ -44,7 +50,11 @@ fn start(bench: &Bench, scope: &str) -> anyhow::Result<Server> {
     Subject::clear(bench, Who::Hapax)?;
     let data = Who::Hapax.data(bench);
     std::fs::create_dir_all(data.parent().context("the data folder has a parent")?)?;
-    let settings = [format!("HAPAX_CLAIMS={scope}"), "HAPAX_CLAIMS_MIN=1".to_owned()];
+    let settings = [
+        format!("HAPAX_CLAIMS={scope}"),
+        "HAPAX_CLAIMS_MIN=1".to_owned(),
+        "HAPAX_LOOKUPS=sha-256".to_owned(),
+    ];
     let around = [plain(), settings.map(Into::into).to_vec()].concat();
     let site = Site { hapax: bench.hapax.clone(), data, log: bench.folder.join("server.log"), around };
     let server = Server::start(&site)?;
@@ -64,8 +74,8 @@ fn talk_as(server: &Server, account: Account) -> anyhow::Result<Talk> {
     Talk::open_as(server.address(), format!("Bearer {token}"))
 }
 
-fn claim(talk: &mut Talk, blake3: FileHash, size: u64) -> anyhow::Result<Value> {
-    let digest = json!({"alg": "blake3", "value": blake3.to_string()});
+fn claim(talk: &mut Talk, digest: &Digest, size: u64) -> anyhow::Result<Value> {
+    let digest = json!({"alg": digest.algorithm(), "value": digest.hex()});
     let body = json!({"items": [{"path": "/x", "size": size, "digest": digest}]}).to_string();
     let told = talk.ask("POST", "/api/v1/claims", &[], body.as_bytes())?.expect(200)?;
     let mut told: Value = serde_json::from_slice(&told.body)?;
@@ -73,11 +83,15 @@ fn claim(talk: &mut Talk, blake3: FileHash, size: u64) -> anyhow::Result<Value> 
 }
 
 /// Asks for contents that somebody else has and for contents that nobody has, in random order, each once.
-fn times(bench: &Bench, scope: &str) -> anyhow::Result<Vec<Metric>> {
+fn times(bench: &Bench, scope: &str, algorithm: Algorithm) -> anyhow::Result<Vec<Metric>> {
     let server = start(bench, scope)?;
     let mut admin = talk_as(&server, ADMIN)?;
     for seed in 0..TRIES {
-        admin.ask("PUT", &format!("/files/held/{seed}"), &[], &content(seed, 0, SIZE))?.expect(201)?;
+        let bytes = content(seed, 0, SIZE);
+        // What was declared and verified is found at once.
+        let digest = format!("{algorithm}=:{}:", BASE64.encode(digest_of(algorithm, &bytes).value()));
+        let fields = [("Repr-Digest", &*digest)];
+        admin.ask("PUT", &format!("/files/held/{seed}"), &fields, &bytes)?.expect(201)?;
     }
     let mut talk = talk_as(&server, ANN)?;
     // Those behind are nobody's.
@@ -88,25 +102,31 @@ fn times(bench: &Bench, scope: &str) -> anyhow::Result<Vec<Metric>> {
     }
     let (mut held, mut unknown) = (Vec::new(), Vec::new());
     for seed in seeds {
-        let blake3 = FileHash::of(&content(seed, 0, SIZE));
+        let digest = digest_of(algorithm, &content(seed, 0, SIZE));
         let begun = Instant::now();
-        let told = claim(&mut talk, blake3, SIZE)?;
+        let told = claim(&mut talk, &digest, SIZE)?;
         let took = begun.elapsed().as_secs_f64() * 1e6;
         ensure!(told == json!({"outcome": "upload"}), "{told}");
         if seed < TRIES { held.push(took) } else { unknown.push(took) }
     }
-    let what = |what: &str| format!("claim of {what}, scope {scope}, µs");
+    let what = |what: &str| format!("claim of {what} by {algorithm}, scope {scope}, µs");
     let apart = rank_score(&held, &unknown);
     Ok(vec![
         Metric::new(&what("content of others"), "2,000 tries", held, Bar::None),
         Metric::new(&what("content of nobody"), "2,000 tries", unknown, Bar::None),
         Metric::new(
-            &format!("the two apart, scope {scope}, |z|"),
+            &format!("the two apart by {algorithm}, scope {scope}, |z|"),
             "rank sum test; above 3 is no accident",
             [apart],
             Bar::None,
         ),
     ])
+}
+
+fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new([algorithm]);
+    hasher.update(bytes);
+    hasher.digests().get(algorithm).expect("the hasher was made for it")
 }
 
 /// Returns how far apart two samples are, in standard deviations of what chance does: the normal approximation of the rank
@@ -143,7 +163,7 @@ fn proofs(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     let (mut cost, mut wall) = (Vec::new(), Vec::new());
     for _ in 0..bench.samples {
         let mut talk = talk_as(&server, ANN)?;
-        let told = claim(&mut talk, blake3, bench.size)?;
+        let told = claim(&mut talk, &blake3.into(), bench.size)?;
         let seed: Seed = serde_json::from_value(told["seed"].clone()).context("there is a challenge")?;
         let mut hasher = ProofHasher::new(&seed, &blake3.into(), Length::new(bench.size));
         for piece in pieces(bench.size) {
