@@ -2,8 +2,8 @@
 
 use hapax_proto::dialect::native::{
     BatchRecord, BatchResult, ClaimResults, Claims, Complete, Completed, CreateSession, CreateToken,
-    CreateUpload, CreatedToken, EntryInfo, EntryList, EntryOperation, EntryPatch, Resize, Service,
-    SessionInfo, SpanDigest, StoredPart, TokenInfo, Tree, UploadList, UploadStatus,
+    CreateUpload, CreatedToken, EntryInfo, EntryList, EntryOperation, EntryPatch, FetchBatch, FetchRecord,
+    Resize, Service, SessionInfo, SpanDigest, StoredPart, TokenInfo, Tree, UploadList, UploadStatus,
 };
 use hapax_proto::problem::Problem;
 use http::StatusCode;
@@ -33,6 +33,8 @@ pub fn bodies(data: &[u8]) {
     check::<EntryList>(data);
     check::<EntryOperation>(data);
     check::<EntryPatch>(data);
+    check::<FetchBatch>(data);
+    check::<FetchRecord>(data);
     check::<Resize>(data);
     check::<Service>(data);
     check::<SessionInfo>(data);

@@ -1,6 +1,9 @@
 //! The commands on remote entries that move no content: `ls`, `stat`, `rm`, `mv`, `mkdir`, `transfers`. Owns their
 //! words; each is a request or a few.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+
 use hapax_client::api::{Contents, Page, RemotePath};
 use hapax_client::client::Client;
 use hapax_proto::dialect::native::{EntryInfo, EntryKind, EntryOperation, EntryVerb, UploadSummary};
@@ -10,6 +13,7 @@ use hapax_proto::upload::State;
 use serde::Serialize;
 
 use super::context::Context;
+use super::tree;
 use crate::args::{Ls, Mv, Paths, Rm, Transfers, TransfersCommand};
 use crate::exit::Failure;
 use crate::remote::{Alias, Remote};
@@ -67,7 +71,15 @@ pub(super) async fn ls(context: &Context, ls: &Ls) -> Result<(), Failure> {
         let folder = Remote::parse(path)?;
         let client = servers.client(&folder.alias).await?;
         let depth = if ls.recursive { Depth::Everything } else { Depth::Folder };
-        let show = |entry: EntryInfo| {
+        let mut looks = Looks::default();
+        let mut show = |entry: EntryInfo| {
+            if let Some(twin) = looks.twin(&entry) {
+                context.screen.note(&format!(
+                    "{} and {} look the same and are two names (they differ in the form of Unicode)",
+                    printable(&twin),
+                    printable(&entry.path)
+                ));
+            }
             let line = if ls.long { long_line(&folder, &entry) } else { shown_name(&folder, &entry) };
             context.screen.result(&line, &About { event: "entry", what: &entry });
             Ok(())
@@ -78,6 +90,27 @@ pub(super) async fn ls(context: &Context, ls: &Ls) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The entries that were listed, by what their names look like. Only other letters than those of ASCII can look the same.
+#[derive(Default)]
+struct Looks(HashMap<(String, String), String>);
+
+impl Looks {
+    /// Returns the path of the entry in the same folder whose name looks like this one's, if one was listed.
+    fn twin(&mut self, entry: &EntryInfo) -> Option<String> {
+        if entry.name.is_ascii() {
+            return None;
+        }
+        let folder = entry.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        match self.0.entry((folder, tree::composed(&entry.name).into_owned())) {
+            Slot::Occupied(twin) => Some(twin.get().clone()),
+            Slot::Vacant(free) => {
+                free.insert(entry.path.clone());
+                None
+            }
+        }
+    }
 }
 
 /// Returns the names from the listed folder down to the entry, with a slash behind a folder.

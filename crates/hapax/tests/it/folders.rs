@@ -155,6 +155,9 @@ fn names_are_kept_as_they_are_and_those_that_look_the_same_are_told() {
     assert!(output.status.success(), "{said}");
     // Two pairs: the small cafés, and the two that are an A with a ring.
     assert_eq!(said.matches("look the same and are two names").count(), 2, "{said}");
+    // A listing tells them as well, each pair once.
+    let output = client.run(&["ls", "-r", ":/"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("look the same and are two names").count(), 2);
     let listed: Vec<_> = client
         .events(&["ls", ":/odd"])
         .iter()
