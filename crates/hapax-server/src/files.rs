@@ -10,6 +10,7 @@ mod digests;
 use std::sync::Arc;
 
 use hapax_proto::byteranges::{Boundary, Multipart, Piece};
+use hapax_proto::claim::{Question, decide_question};
 use hapax_proto::dialect::integrity::{Announced, Trailing, check_digests};
 use hapax_proto::dialect::native::{Completed, Precondition as Guard};
 use hapax_proto::digest::{Algorithm, Digests, Hasher, Identity, REPR_DIGEST};
@@ -357,8 +358,9 @@ async fn replace(call: &mut Call<'_>, place: Place, expect: Expect) -> Result<Re
     let target = Target { space, path: place.path.clone(), expect, meta: described(&call.parts.headers) };
     if let (Some(blake3), Some(size)) = (blake3, size)
         && waits_for_100(call)
+        && let Question::Content(identity) =
+            decide_question(Some(blake3.into()), None, size, &call.app.config.claims)
     {
-        let identity = Identity { blake3, size };
         let known = target.clone();
         let linked = call.store(move |store| link_known(store, known, &identity)).await?;
         if let Some(published) = linked {

@@ -1,5 +1,6 @@
 //! Reading and replacing files.
 
+use hapax_proto::claim::Scope;
 use hapax_proto::dialect::native::Completed;
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher};
 
@@ -192,6 +193,21 @@ async fn known_content_is_put_without_a_byte() {
     // Bob has not this content, so he has to send it.
     let mut wire: Wire = server.connect().await;
     wire.send(server.bob().head("PUT", "/files/b", &fields) + "\r\n").await;
+    wire.answer().await.expect(100);
+    wire.send(&bytes).await;
+    wire.answer().await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_claims_are_off_known_content_is_put_with_its_bytes() {
+    let server = Running::start_with(|config| config.claims.scope = Scope::Off).await;
+    let alice = server.alice();
+    let bytes = noise(100_000);
+    alice.send("PUT", "/files/a", &[], &bytes).await.expect(201);
+    let digest = digest_field(Algorithm::Blake3, &bytes);
+    let fields = [("Expect", "100-continue"), ("Repr-Digest", digest.as_str()), ("Content-Length", "100000")];
+    let mut wire: Wire = server.connect().await;
+    wire.send(alice.head("PUT", "/files/b", &fields) + "\r\n").await;
     wire.answer().await.expect(100);
     wire.send(&bytes).await;
     wire.answer().await.expect(201);
