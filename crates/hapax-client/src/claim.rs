@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use hapax_proto::claim::ProofHasher;
+use hapax_proto::claim::{CHALLENGE_LIFETIME, ProofHasher};
 use hapax_proto::course::Likeness;
 use hapax_proto::dialect::native::{
     ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition, ProofItem, Proofs,
@@ -107,11 +108,7 @@ pub(crate) async fn claim(
         }
         Some(ClaimResult::Challenge { token, seed, .. }) => {
             let hasher = ProofHasher::new(&seed, &blake3.into(), facts.size());
-            let linked = prove(client, source, *facts, (token, hasher), progress).await?;
-            if linked.is_some() {
-                progress.event(Event::Instant);
-            }
-            Ok(linked)
+            prove(client, (source, *facts), &claims, (token, hasher), progress).await
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => {
@@ -129,27 +126,31 @@ pub(crate) async fn claim(
     }
 }
 
-/// Answers a challenge by reading the file once more; `None` means that it must be sent. An answer that was lost on the way
-/// is not given again: sending is right whatever came of it.
+/// Answers a challenge by reading the file once more; `None` means that it must be sent. Where the answer to the proof is lost
+/// on the way, the claim is made once more: what was linked is one's own then.
 async fn prove(
     client: &Client,
-    source: &Source,
-    facts: Facts,
+    (source, facts): (&Source, Facts),
+    claims: &Claims,
     (token, hasher): (String, ProofHasher),
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Completed>, TransferError> {
-    let Some(proof) = source.prove(facts, hasher).await? else { return Ok(None) };
+    let until = Instant::now() + CHALLENGE_LIFETIME;
+    let Some(proof) = source.prove(facts, hasher, until).await? else { return Ok(None) };
     progress.event(Event::Hashed(facts.size()));
-    match client.api.prove(&Proofs { items: vec![ProofItem { token, proof }] }).await {
-        Ok(answer) => match answer.results.into_iter().next() {
-            Some(ClaimResult::Linked(completed)) => Ok(Some(completed)),
-            _ => Ok(None),
-        },
+    let proven = client.api.prove(&Proofs { items: vec![ProofItem { token, proof }] }).await;
+    let results = match proven {
+        Ok(answer) => Some(answer.results),
         Err(error) => {
             tracing::debug!(%error, "the proof is not answered");
-            Ok(None)
+            ask(client, claims, progress).await?
         }
-    }
+    };
+    let Some(ClaimResult::Linked(completed)) = results.and_then(|results| results.into_iter().next()) else {
+        return Ok(None);
+    };
+    progress.event(Event::Instant);
+    Ok(Some(completed))
 }
 
 /// Asks whether the caller may have a file already, after reading three MiB of it.
@@ -208,11 +209,7 @@ pub async fn claim_digest(
         // What is not among the caller's own and may be linked all the same.
         Some(ClaimResult::Challenge { token, seed, .. }) => {
             let hasher = ProofHasher::new(&seed, digest, facts.size());
-            let linked = prove(client, &source, facts, (token, hasher), progress).await?;
-            if linked.is_some() {
-                progress.event(Event::Instant);
-            }
-            Ok(linked)
+            prove(client, (&source, facts), &claims, (token, hasher), progress).await
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => Err(refused(target, kind)),

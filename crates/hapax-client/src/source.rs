@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
@@ -247,19 +247,28 @@ impl Source {
     }
 
     /// Reads the whole file for a proof that it is there; `None` if it is another one now than it was.
-    pub async fn prove(&self, facts: Facts, mut hasher: ProofHasher) -> Result<Option<Proof>, TransferError> {
+    /// After `until` nobody would take it any more, and reading ends.
+    pub async fn prove(
+        &self,
+        facts: Facts,
+        mut hasher: ProofHasher,
+        until: Instant,
+    ) -> Result<Option<Proof>, TransferError> {
         let source = self.clone();
         let proven = blocking(move || {
+            let mut in_time = true;
             let take = |piece: &[u8]| {
                 hasher.update(piece);
-                true
+                in_time = Instant::now() < until;
+                in_time
             };
-            source.each_piece(Span::whole(facts.size()), take).map(|()| hasher.finish())
+            source.each_piece(Span::whole(facts.size()), take)?;
+            Ok(in_time.then(|| hasher.finish()))
         })
         .await;
         match proven {
-            Ok(proof) => Ok((self.facts_now().await? == facts).then_some(proof)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Ok(proof) => Ok(if self.facts_now().await? == facts { proof } else { None }),
+            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(TransferError::io("read", &self.path, error)),
         }
     }
@@ -437,6 +446,8 @@ pub(crate) fn behind(span: Span, length: Length) -> Span {
 
 #[cfg(test)]
 mod tests {
+    use hapax_proto::claim::Seed;
+
     use super::*;
 
     fn stamp(seconds: i64, nanos: u32) -> Stamp {
@@ -544,5 +555,26 @@ mod tests {
         std::fs::write(&other, b"same").unwrap();
         std::fs::rename(&other, &path).unwrap();
         assert_ne!(source.facts_now().await.unwrap(), facts);
+    }
+
+    #[tokio::test]
+    async fn a_proof_is_of_the_whole_file_and_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let bytes = vec![7; 3 * PIECE + 1];
+        std::fs::write(&path, &bytes).unwrap();
+        let (source, facts) = Source::open(&path).await.unwrap();
+        let begin = || ProofHasher::new(&Seed::new([1; 32]), &FileHash::of(&bytes).into(), facts.size());
+        let mut expected = begin();
+        expected.update(&bytes);
+        let later = Instant::now() + Duration::from_hours(1);
+        assert_eq!(source.prove(facts, begin(), later).await.unwrap(), Some(expected.finish()));
+        assert_eq!(
+            source.prove(facts, begin(), Instant::now()).await.unwrap(),
+            None,
+            "nobody takes it any more"
+        );
+        std::fs::write(&path, &bytes[1..]).unwrap();
+        assert_eq!(source.prove(facts, begin(), later).await.unwrap(), None, "it is another file");
     }
 }
