@@ -5,9 +5,9 @@
 //! believed only once they are old enough: clocks of file systems tick as coarsely as every two seconds (FAT), and
 //! a write in the tick in which the facts were taken changes none of them.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,7 @@ use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -140,6 +141,31 @@ impl Facts {
     }
 }
 
+/// What is done with a symbolic link where a file should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Links {
+    /// The file that it leads to is read: whoever named it meant that.
+    #[default]
+    Followed,
+    /// It is no file. For what was found in a folder, where others may put a link in a file's place after it was listed.
+    Refused,
+}
+
+/// Opens a regular file; `None` if it is something else. Never waits for the writer of a pipe.
+fn open_regular(path: &Path, links: Links) -> io::Result<Option<File>> {
+    // Asked before opening: to open a device may do something.
+    let (metadata, flags) = match links {
+        Links::Followed => (std::fs::metadata(path)?, OFlags::NONBLOCK),
+        Links::Refused => (std::fs::symlink_metadata(path)?, OFlags::NONBLOCK | OFlags::NOFOLLOW),
+    };
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    // And of what was opened: it may have been replaced in between.
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
 /// A regular file, opened to be sent. Clones read the same open file.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -159,19 +185,25 @@ pub struct Hashed {
 }
 
 impl Source {
-    /// Opens a file and takes its facts.
+    /// Opens a file that somebody named, and takes its facts.
     ///
     /// # Errors
     /// [`TransferError::NotAFile`] for folders, pipes and devices.
     pub async fn open(path: &Path) -> Result<(Self, Facts), TransferError> {
+        Self::open_if(path, Links::Followed).await
+    }
+
+    /// Opens a file, also where no link may lead to it, and takes its facts.
+    ///
+    /// # Errors
+    /// As [`Source::open`]; [`TransferError::NotAFile`] for links that are refused.
+    pub async fn open_if(path: &Path, links: Links) -> Result<(Self, Facts), TransferError> {
         let path: Arc<Path> = path.into();
         blocking(move || {
             let failed = |source| TransferError::io("open", &path, source);
-            // Asked before opening: to open a pipe waits for its writer.
-            if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+            let Some(file) = open_regular(&path, links).map_err(failed)? else {
                 return Err(TransferError::NotAFile { path: path.to_path_buf() });
-            }
-            let file = File::open(&path).map_err(failed)?;
+            };
             let facts = Facts::of(&file.metadata().map_err(failed)?);
             Ok((Self { file: Arc::new(file), path }, facts))
         })
@@ -354,7 +386,7 @@ pub(crate) async fn hash_all(files: Vec<(PathBuf, Facts)>) -> Vec<Option<HashedF
     blocking(move || {
         let hash = |(path, facts): (PathBuf, Facts)| {
             let begun = Stamp::now();
-            let file = File::open(&path).ok()?;
+            let file = open_regular(&path, Links::Refused).ok()??;
             let is_same = |metadata: io::Result<Metadata>| metadata.is_ok_and(|now| Facts::of(&now) == facts);
             if !is_same(file.metadata()) {
                 return None;
@@ -385,24 +417,29 @@ pub(crate) struct Loaded {
     pub(crate) blake3: FileHash,
 }
 
+/// A small file to be read.
+pub(crate) struct Wanted {
+    pub(crate) path: PathBuf,
+    /// Whether a link may stand there.
+    pub(crate) links: Links,
+    /// Where something exists if it is not to be read.
+    pub(crate) unless: PathBuf,
+}
+
 /// Reads small files. `None` for one that is longer than `size_max`, changed meanwhile or cannot be read, and for one
-/// beside which the second path exists.
-pub(crate) async fn load(files: Vec<(PathBuf, PathBuf)>, size_max: u64) -> Vec<Option<Loaded>> {
+/// that is not wanted after all.
+pub(crate) async fn load(files: Vec<Wanted>, size_max: u64) -> Vec<Option<Loaded>> {
     blocking(move || {
-        let load = |(path, unless): (PathBuf, PathBuf)| {
-            if unless.exists() { None } else { load_one(path, size_max).ok().flatten() }
+        let load = |Wanted { path, links, unless }| {
+            if unless.exists() { None } else { load_one(path, links, size_max).ok().flatten() }
         };
         files.into_iter().map(load).collect()
     })
     .await
 }
 
-fn load_one(path: PathBuf, size_max: u64) -> io::Result<Option<Loaded>> {
-    // Asked before opening: to open a pipe waits for its writer.
-    if !std::fs::metadata(&path)?.is_file() {
-        return Ok(None);
-    }
-    let file = File::open(&path)?;
+fn load_one(path: PathBuf, links: Links, size_max: u64) -> io::Result<Option<Loaded>> {
+    let Some(file) = open_regular(&path, links)? else { return Ok(None) };
     let (begun, facts) = (Stamp::now(), Facts::of(&file.metadata()?));
     if facts.size().get() > size_max {
         return Ok(None);
@@ -543,6 +580,21 @@ mod tests {
         assert!(matches!(opened, Err(TransferError::NotAFile { .. })));
         let opened = Source::open(&folder.path().join("absent")).await;
         assert!(matches!(opened, Err(TransferError::Io { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_a_file_is_no_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link] = ["file", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&path, b"bytes").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Source::open(&link).await.is_ok());
+        assert!(Source::open_if(&path, Links::Refused).await.is_ok());
+        let opened = Source::open_if(&link, Links::Refused).await;
+        assert!(matches!(opened, Err(TransferError::NotAFile { .. })));
+        let wanted = |links| Wanted { path: link.clone(), links, unless: folder.path().join("absent") };
+        let loaded = load(vec![wanted(Links::Followed), wanted(Links::Refused)], 100).await;
+        assert_eq!(loaded.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
     }
 
     #[tokio::test]

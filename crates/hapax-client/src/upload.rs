@@ -50,7 +50,7 @@ use crate::claim::{Target, cached, claim, remember};
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Counted, Event, Progress};
-use crate::source::{Facts, Source, Stamp, absolute};
+use crate::source::{Facts, Links, Source, Stamp, absolute};
 
 /// How often a source may change, or an upload turn out to be another than was thought, before the put fails.
 const ROUNDS_MAX: u32 = 5;
@@ -67,6 +67,8 @@ pub struct Put {
     pub media_type: Option<String>,
     /// How requests are cut.
     pub cut: Cut,
+    /// Whether the file may be a link to one.
+    pub links: Links,
 }
 
 /// How an upload is cut into requests.
@@ -102,7 +104,7 @@ impl Cut {
 impl Put {
     /// Puts to a target, with nothing else wished for.
     pub fn new(target: Target) -> Self {
-        Self { target, media_type: None, cut: Cut::default() }
+        Self { target, media_type: None, cut: Cut::default(), links: Links::default() }
     }
 }
 
@@ -157,7 +159,7 @@ pub async fn put_file(
     let path = absolute(source)?;
     let remote = put.target.path.to_string();
     let key = client.key(Direction::Put, &path, &remote);
-    let (opened, facts) = Source::open(&path).await?;
+    let (opened, facts) = Source::open_if(&path, put.links).await?;
     let known = cached(client, &path, &facts).await;
     // A small file has a checkpoint only if it was larger once; then its upload is to be cancelled.
     if facts.size() <= PART && !client.checkpoints().join(key.file_name()).exists() {
@@ -243,7 +245,7 @@ impl Transfer {
     async fn run(self, mut tally: Tally) -> Result<Outcome, TransferError> {
         let mut failure = None;
         for _ in 0..ROUNDS_MAX {
-            let (source, facts) = Source::open(&self.path).await?;
+            let (source, facts) = Source::open_if(&self.path, self.put.links).await?;
             if facts.size() <= PART {
                 self.end(facts).await?;
                 return small::put_small(&self.client, &self.path, &self.put, &self.progress).await;

@@ -28,7 +28,7 @@ use crate::claim::{CLAIM_MIN, claim_all, remember_all};
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Progress, Silent};
-use crate::source::{Loaded, absolute, load, unchanged};
+use crate::source::{Loaded, Wanted, absolute, load, unchanged};
 use crate::wire::{Content, Meter, Payload, Pieces};
 
 /// Longer files have requests of their own.
@@ -153,15 +153,16 @@ fn present(loaded: &[Option<Loaded>]) -> impl Iterator<Item = (usize, &Loaded)> 
 
 /// Reads the files; `None` for one that is another than was thought, or cannot be read: alone it says why.
 async fn load_all(client: &Client, files: &[Small]) -> Result<Vec<Option<Loaded>>, TransferError> {
-    let mut paths = Vec::with_capacity(files.len());
+    let mut wanted = Vec::with_capacity(files.len());
     for file in files {
         let path = absolute(&file.source)?;
         // A small file has a checkpoint only if it was larger once; then its upload is to be cancelled.
         let remote = file.put.target.path.to_string();
         let checkpoint = client.key(Direction::Put, &path, &remote).file_name();
-        paths.push((path, client.checkpoints().join(checkpoint)));
+        let unless = client.checkpoints().join(checkpoint);
+        wanted.push(Wanted { path, links: file.put.links, unless });
     }
-    Ok(load(paths, FILE_MAX).await)
+    Ok(load(wanted, FILE_MAX).await)
 }
 
 /// Writes the files that are `missing` into a batch; their bytes are not kept twice.

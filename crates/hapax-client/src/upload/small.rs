@@ -28,7 +28,7 @@ pub(super) async fn put_small(
     let mut put = put.clone();
     for round in 0..ROUNDS_MAX {
         let begun = Stamp::now();
-        let (source, facts) = Source::open(path).await?;
+        let (source, facts) = Source::open_if(path, put.links).await?;
         progress.event(Event::Begun { size: Some(facts.size()), kept: Length::ZERO });
         if let Some(blake3) = hash(client, &source, facts, progress).await?
             && let Some((way, stored)) = bring(client, &source, (facts, blake3), &put, progress).await?

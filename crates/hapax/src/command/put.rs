@@ -11,7 +11,7 @@ use hapax_client::api::RemotePath;
 use hapax_client::claim::{Known, Target, claim_known};
 use hapax_client::client::Client;
 use hapax_client::progress::{Event, Progress, Silent};
-use hapax_client::source::Facts;
+use hapax_client::source::{Facts, Links};
 use hapax_client::upload::{
     Batched, Cut, How, Outcome, Put as Wish, Small, batch_capacity, put_batch, put_file, put_stream,
 };
@@ -320,7 +320,8 @@ fn wish(job: &Job, put: &Put) -> Wish {
     let target = Target { path: job.target.path.clone(), precondition: job.guard.clone() };
     let mut cut = Cut::default().with_run(Length::new(put.request_size));
     cut.parts_in_flight = usize::from(put.pace.parallel);
-    Wish { cut, ..Wish::new(target) }
+    let links = if job.facts.is_some() { Links::Refused } else { Links::Followed };
+    Wish { cut, links, ..Wish::new(target) }
 }
 
 /// Asks about all files at once which ones need not be sent.
