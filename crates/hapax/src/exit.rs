@@ -70,6 +70,8 @@ pub(crate) struct Failure {
     pub(crate) sentence: String,
     /// What to do next, if that is known.
     pub(crate) hint: Option<String>,
+    /// Whether it is about a local file, which says nothing about others.
+    local: bool,
 }
 
 impl fmt::Display for Failure {
@@ -83,7 +85,7 @@ impl std::error::Error for Failure {}
 impl Failure {
     /// Makes a failure without a hint.
     pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), hint: None }
+        Self { code, sentence: sentence.into(), hint: None, local: false }
     }
 
     /// Makes the failure of a command line that cannot be used.
@@ -100,19 +102,24 @@ impl Failure {
 
     /// Makes the failure of a local file: `doing` is a verb such as "read".
     pub(crate) fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
-        Self::new(io_code(error), format!("cannot {doing} {}: {error}", path.display()))
+        let failure = Self::new(io_code(error), format!("cannot {doing} {}: {error}", path.display()));
+        Self { local: true, ..failure }
     }
 
     /// Tells whether going on with other files would only fail in the same way.
     pub(crate) fn ends_everything(&self) -> bool {
-        matches!(self.code, Code::NotAllowed | Code::Interrupted | Code::Terminated)
+        match self.code {
+            Code::NotAllowed => !self.local,
+            code => matches!(code, Code::Interrupted | Code::Terminated),
+        }
     }
 }
 
 impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
         let code = code_of(&error);
-        let failure = Self::new(code, in_one_line(&error));
+        let local = matches!(error, TransferError::Io { .. });
+        let failure = Self { local, ..Self::new(code, in_one_line(&error)) };
         match hint_for(&error, code) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -283,6 +290,17 @@ mod tests {
         check(Kind::FinalDigestMismatch, Code::Integrity);
         check(Kind::ChecksumMismatch, Code::Integrity);
         check(Kind::Internal, Code::Failed);
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_leaves_the_others_to_be_tried() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let found = Failure::io("read", Path::new("secret"), &denied());
+        assert!(found.code == Code::NotAllowed && !found.ends_everything());
+        let opened =
+            Failure::from(TransferError::Io { doing: "open", path: "secret".into(), source: denied() });
+        assert!(opened.code == Code::NotAllowed && !opened.ends_everything());
+        assert!(refused(Kind::Unauthenticated).ends_everything());
     }
 
     #[test]
