@@ -28,6 +28,7 @@ mod server;
 /// The commands.
 mod command;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -137,6 +138,7 @@ fn begin_log(rules: &str) -> Result<(), Failure> {
         Failure::usage(format!("{rules} cannot be used as --log: {error}"))
             .hint("write error, warn, info, debug, trace, or rules like hapax_client=debug")
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let coloured = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured).with_writer(std::io::stderr).init();
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::words::printable;
 
 /// For whom a command talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +136,9 @@ impl Screen {
     }
 }
 
-/// Writes a line to standard error.
+/// Writes a line to standard error, and only one whatever names are in it.
 pub(crate) fn error_line(line: &str) {
+    let line = printable(line);
     // There is nobody left to tell it if that fails.
     let _ = writeln!(anstream::stderr().lock(), "{line}");
 }

@@ -1,8 +1,15 @@
-//! Numbers as people read them: sizes, durations, shares and the bar of a transfer. Pure functions over values.
+//! Numbers as people read them: sizes, durations, shares and the bar of a transfer; and names that a terminal may show. Pure functions over values.
 
 use std::time::Duration;
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/// Escapes what could move the cursor or colour the terminal: names come from other people.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
 
 /// Writes a number of bytes with two or three significant digits.
 pub(crate) fn bytes(count: u64) -> String {

@@ -76,8 +76,8 @@ pub(super) async fn ls(context: &Context, ls: &Ls) -> Result<(), Failure> {
             if let Some(twin) = looks.twin(&entry) {
                 context.screen.note(&format!(
                     "{} and {} look the same and are two names (they differ in the form of Unicode)",
-                    printable(&twin),
-                    printable(&entry.path)
+                    words::printable(&twin),
+                    words::printable(&entry.path)
                 ));
             }
             let line = if ls.long { long_line(&folder, &entry) } else { shown_name(&folder, &entry) };
@@ -121,7 +121,7 @@ fn shown_name(folder: &Remote, entry: &EntryInfo) -> String {
         || entry.name.clone(),
         |names| names.iter().map(hapax_proto::name::EntryName::as_str).collect::<Vec<_>>().join("/"),
     );
-    if entry.kind == EntryKind::Folder { printable(&name) + "/" } else { printable(&name) }
+    if entry.kind == EntryKind::Folder { words::printable(&name) + "/" } else { words::printable(&name) }
 }
 
 fn long_line(folder: &Remote, entry: &EntryInfo) -> String {
@@ -130,13 +130,6 @@ fn long_line(folder: &Remote, entry: &EntryInfo) -> String {
     let modified = entry.mtime.as_deref().unwrap_or(&entry.modified);
     let modified = modified.get(..19).unwrap_or(modified);
     format!("{size:>9}  {modified:<19}  {hash:<16}  {}", shown_name(folder, entry))
-}
-
-/// Escapes what could move the cursor or colour the terminal: names come from other people.
-fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
 }
 
 /// `hapax stat`.
@@ -158,7 +151,7 @@ fn described(entry: &EntryInfo) -> String {
     let size = entry.size.map(|size| format!("{size} ({})", words::bytes(size)));
     let executable = (entry.kind == EntryKind::File).then_some(if entry.executable { "yes" } else { "no" });
     let rows = [
-        ("path", Some(printable(&entry.path))),
+        ("path", Some(words::printable(&entry.path))),
         ("kind", Some(kind.to_owned())),
         ("size", size),
         ("blake3", entry.blake3.map(|hash| hash.to_string())),
@@ -260,7 +253,7 @@ fn upload_line(upload: &UploadSummary) -> String {
         |size| format!("{:>3} % of {}", words::percent(upload.covered, size), words::bytes(size)),
     );
     let expires = upload.expires.get(..10).unwrap_or(&upload.expires);
-    format!("{}  {far:<18}  until {expires}  {}", upload.id, printable(&upload.path))
+    format!("{}  {far:<18}  until {expires}  {}", upload.id, words::printable(&upload.path))
 }
 
 /// Asks for a file's entry.

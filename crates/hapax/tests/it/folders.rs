@@ -142,6 +142,18 @@ fn what_is_no_file_is_left_out_and_said() {
 }
 
 #[test]
+fn a_name_that_no_server_takes_cannot_move_the_cursor() {
+    let server = Server::start();
+    let client = server.client();
+    client.write("odd/file", 10, 1);
+    client.write("odd/new\nline\u{1b}[31m", 10, 2);
+    let said = client.fails(1, &["put", "-r", "odd/", ":/odd/"]);
+    assert!(said.contains("new\\nline\\u{1b}[31m cannot be a name on a server"), "{said:?}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    assert_eq!(client.ok(&["ls", "-r", ":/odd"]), "file\n");
+}
+
+#[test]
 fn names_are_kept_as_they_are_and_those_that_look_the_same_are_told() {
     let server = Server::start();
     let client = server.client();
