@@ -169,7 +169,8 @@ pub(crate) struct Serve {
     pub(crate) claims_min: u64,
     /// How many other accounts must have a content in the scope server, at the most: for each content it is another secret
     /// number from 2 to this one
-    #[arg(long, value_name = "COUNT", default_value = "8", env = "HAPAX_CLAIMS_HOLDERS", hide_env = true)]
+    #[arg(long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(env = "HAPAX_CLAIMS_HOLDERS", hide_env = true)]
     pub(crate) claims_holders: u32,
     /// How many bytes a second all background jobs together read: 64MiB, or none for no limit
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = rate)]
@@ -656,6 +657,10 @@ mod tests {
         check("hapax serve --listen 127.0.0.1:0 --data /tmp/d --grace 1h", true);
         check("hapax serve --listen nowhere", false);
         check("hapax serve --grace soon", false);
+        check("hapax serve --claims group --claims-min 4MiB --claims-holders 2", true);
+        check("hapax serve --claims everybody", false);
+        check("hapax serve --claims-holders 1", false);
+        check("hapax serve --claims-min much", false);
         check("hapax put a :/a", true);
         check("hapax put -r a b :/c/", true);
         check("hapax put a", false);
