@@ -243,11 +243,8 @@ impl Source {
                 hasher.update(piece).expect("a part's span ends at the part's border");
                 true
             });
-            match read {
-                Ok(()) => Ok(Some(Hashed { hasher, settled, raced })),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-                Err(error) => Err(TransferError::io("read", &source.path, error)),
-            }
+            let read = source.unless_it_ended(read)?;
+            Ok(read.map(|()| Hashed { hasher, settled, raced }))
         })
         .await
     }
@@ -255,11 +252,26 @@ impl Source {
     /// Reads and hashes the whole file, or returns `None` if it changed meanwhile.
     pub async fn hash(&self, facts: Facts) -> Result<Option<FileHash>, TransferError> {
         let source = self.clone();
-        match blocking(move || source.hash_now(&facts)).await {
-            Ok(hash) => Ok(if self.facts_now().await? == facts { hash } else { None }),
+        self.unless_it_changed(facts, blocking(move || source.hash_now(&facts)).await).await
+    }
+
+    /// Returns what was read; `None` if the file ended before the reading did.
+    fn unless_it_ended<T>(&self, read: io::Result<T>) -> Result<Option<T>, TransferError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(TransferError::io("read", &self.path, error)),
         }
+    }
+
+    /// Returns what was made of the whole file; `None` if it is another file now than it was.
+    async fn unless_it_changed<T>(
+        &self,
+        facts: Facts,
+        read: io::Result<Option<T>>,
+    ) -> Result<Option<T>, TransferError> {
+        let Some(made) = self.unless_it_ended(read)? else { return Ok(None) };
+        Ok(if self.facts_now().await? == facts { made } else { None })
     }
 
     /// Reads and hashes the file on this thread; `None` if two readings differ.
@@ -278,8 +290,8 @@ impl Source {
         Ok(if raced && read()? != first { None } else { Some(first) })
     }
 
-    /// Reads the whole file for a proof that it is there; `None` if it is another one now than it was.
-    /// After `until` nobody would take it any more, and reading ends.
+    /// Reads the whole file for a proof that it is there; `None` if it is another one now than it was, or if that took
+    /// longer than `until`: then nobody would take the proof any more.
     pub async fn prove(
         &self,
         facts: Facts,
@@ -298,11 +310,7 @@ impl Source {
             Ok(in_time.then(|| hasher.finish()))
         })
         .await;
-        match proven {
-            Ok(proof) => Ok(if self.facts_now().await? == facts { proof } else { None }),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(TransferError::io("read", &self.path, error)),
-        }
+        self.unless_it_changed(facts, proven).await
     }
 
     /// Reads the places of a quick digest; `None` if the file ends before they do.
@@ -319,11 +327,7 @@ impl Source {
             Ok(hasher.finish())
         })
         .await;
-        match read {
-            Ok(quick) => Ok(Some(quick)),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(TransferError::io("read", &self.path, error)),
-        }
+        self.unless_it_ended(read)
     }
 
     /// Reads a span on a thread of its own, a few pieces ahead of whoever takes them. Ends early, with an error,
