@@ -234,7 +234,7 @@ fn plan_scrub(store: &Store, period: Duration) -> Result<Plan, StoreError> {
 mod tests {
     use hapax_proto::name::EntryPath;
     use hapax_store::catalog::{Expect, Meta};
-    use hapax_store::clock::{Clock, Reading, TestClock};
+    use hapax_store::clock::TestClock;
     use hapax_store::disk::RealDisk;
     use hapax_store::job::UNPACED;
     use hapax_store::key::MasterSource;
@@ -243,23 +243,6 @@ mod tests {
     use hapax_store::store::Settings;
 
     use super::*;
-
-    /// A clock that the test moves while the store holds it.
-    struct SharedClock(Arc<TestClock>);
-
-    impl Clock for SharedClock {
-        fn now(&self) -> Timestamp {
-            self.0.now()
-        }
-
-        fn uptime(&self) -> Duration {
-            self.0.uptime()
-        }
-
-        fn reading(&self) -> Reading {
-            self.0.reading()
-        }
-    }
 
     const DAY: Duration = Duration::from_hours(24);
     const LEAST: u64 = 1 << 20;
@@ -274,7 +257,7 @@ mod tests {
     fn a_pass_begins_a_period_after_the_one_before_and_goes_on_until_it_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock::at(Timestamp::from_secs(1_790_000_000)));
-        let held = Box::new(SharedClock(Arc::clone(&clock)));
+        let held = Box::new(Arc::clone(&clock));
         let settings = Settings { watermark: false, ..Settings::default() };
         let (disk, layout) = (Arc::new(RealDisk), Layout::new(dir.path()));
         let store = Arc::new(Store::open(disk, &layout, &MasterSource::Own, held, settings).unwrap());

@@ -10,10 +10,8 @@
 //! Steady time is late rather than early: a server that was off for a week has aged by at most an hour. So nothing
 //! expires before its time; something may expire later.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far steady time may run ahead of the uptime in the life of one process.
 pub const LEAD_MAX: Duration = Duration::from_hours(1);
@@ -90,6 +88,21 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns both at once.
     fn reading(&self) -> Reading {
         Reading { wall: self.now(), uptime: self.uptime() }
+    }
+}
+
+/// A clock may be held by the store and by whoever moves it.
+impl<C: Clock> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        C::now(self)
+    }
+
+    fn uptime(&self) -> Duration {
+        C::uptime(self)
+    }
+
+    fn reading(&self) -> Reading {
+        C::reading(self)
     }
 }
 

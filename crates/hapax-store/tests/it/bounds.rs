@@ -14,7 +14,7 @@ use hapax_store::store::{Settings, Store};
 use hapax_store::sweep::{Keep, Swept};
 use tempfile::TempDir;
 
-use crate::rig::{End, SharedClock};
+use crate::rig::{End, shared_clock};
 use crate::script::{Actor, Session, Step};
 use crate::world::noise;
 
@@ -55,7 +55,7 @@ fn assert_untouched(session: &Session) {
 #[test]
 fn things_end_when_their_time_has_passed() {
     let session = aging();
-    let clock = Arc::clone(&session.rig.clock.0);
+    let clock = Arc::clone(&session.rig.clock);
     clock.advance(hours(23));
     assert_untouched(&session);
     clock.advance(hours(2));
@@ -74,7 +74,7 @@ fn a_wall_clock_that_jumps_ends_nothing_early() {
     #[track_caller]
     fn check(jump: impl FnOnce(Timestamp) -> Timestamp) {
         let session = aging();
-        let clock = Arc::clone(&session.rig.clock.0);
+        let clock = Arc::clone(&session.rig.clock);
         assert_untouched(&session);
         clock.jump(jump(wall(&session)));
         assert_untouched(&session);
@@ -101,14 +101,14 @@ fn a_restart_under_a_wrong_clock_ends_nothing_early() {
         if swept_before {
             assert_untouched(&session);
         }
-        session.rig.clock = SharedClock(Arc::new(TestClock::at(jump(wall(&session)))));
+        session.rig.clock = Arc::new(TestClock::at(jump(wall(&session))));
         session.rig.end(End::Killed);
         sweep(&session);
         session.actor().assert_agrees(&session.ledger);
-        session.rig.clock.0.advance(hours(22));
+        session.rig.clock.advance(hours(22));
         let swept = sweep(&session);
         assert_eq!((swept.uploads_expired, swept.blobs_buried, swept.objects_deleted), (0, 0, 0));
-        session.rig.clock.0.advance(7 * DAY);
+        session.rig.clock.advance(7 * DAY);
         assert_eq!(sweep(&session).uploads_expired, 1);
     }
     for swept_before in [true, false] {
@@ -158,7 +158,7 @@ fn below_the_watermark_only_intake_is_refused() {
     let dir = TempDir::new().unwrap();
     let disk = FaultyDisk::new();
     disk.set_capacity(ROOM);
-    let clock = Box::new(SharedClock::new());
+    let clock = Box::new(shared_clock());
     let (layout, settings) = (Layout::new(dir.path()), Settings::default());
     let opened = Store::open(Arc::new(disk.clone()), &layout, &MasterSource::Own, clock, settings);
     let store = Arc::new(opened.unwrap());
@@ -196,8 +196,8 @@ fn a_deadline_is_told_by_the_wall_clock() {
         assert_eq!(store.wall_time_of(now.steady.before(hours(1))), now.wall.before(hours(1)));
     };
     check();
-    session.rig.clock.0.jump(wall(&session).after(30 * DAY));
+    session.rig.clock.jump(wall(&session).after(30 * DAY));
     check();
-    session.rig.clock.0.jump(wall(&session).before(60 * DAY));
+    session.rig.clock.jump(wall(&session).before(60 * DAY));
     check();
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hapax_store::catalog::model::ModelCatalog;
 use hapax_store::catalog::model::faulty::{Fault as CatalogFault, FaultyCatalog, Report, Spell};
 use hapax_store::catalog::{Catalog, SpaceId, UserId};
-use hapax_store::clock::{Clock, Reading, TestClock, Timestamp};
+use hapax_store::clock::{TestClock, Timestamp};
 use hapax_store::committer::Stores;
 use hapax_store::disk::faulty::{FaultyDisk, Torn};
 use hapax_store::disk::{Disk, HeldLock};
@@ -23,28 +22,9 @@ use hapax_store::store::{Settings, Store};
 /// Where the data directory lies on the disk in memory.
 const DATA: &str = "/data";
 
-/// A clock that the test moves while the store holds it.
-#[derive(Clone)]
-pub(crate) struct SharedClock(pub(crate) Arc<TestClock>);
-
-impl Clock for SharedClock {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn uptime(&self) -> Duration {
-        self.0.uptime()
-    }
-
-    fn reading(&self) -> Reading {
-        self.0.reading()
-    }
-}
-
-impl SharedClock {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(TestClock::at(Timestamp::from_secs(1_790_000_000))))
-    }
+/// Makes a clock that the test moves while the store holds it.
+pub(crate) fn shared_clock() -> Arc<TestClock> {
+    Arc::new(TestClock::at(Timestamp::from_secs(1_790_000_000)))
 }
 
 /// How a process ends, if it does.
@@ -63,7 +43,7 @@ pub(crate) struct Rig {
     pub(crate) disk: FaultyDisk,
     /// What this process sees of the catalog; reopened, the next one sees the same rows.
     pub(crate) catalog: Arc<FaultyCatalog>,
-    pub(crate) clock: SharedClock,
+    pub(crate) clock: Arc<TestClock>,
     pub(crate) user: UserId,
     pub(crate) space: SpaceId,
     pub(crate) settings: Settings,
@@ -97,7 +77,7 @@ impl Rig {
         let mut rig = Self {
             disk: FaultyDisk::new(),
             catalog: Arc::new(FaultyCatalog::new(Arc::clone(&rows))),
-            clock: SharedClock::new(),
+            clock: shared_clock(),
             user: UserId(0),
             space: SpaceId(0),
             settings: Settings { watermark: false, ..Settings::default() },
