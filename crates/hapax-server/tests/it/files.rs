@@ -5,7 +5,7 @@ use hapax_proto::dialect::native::Completed;
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash, Hasher};
 
 use crate::server::{PASSWORD, Running};
-use crate::wire::Wire;
+use crate::wire::{Client, Wire};
 
 /// Bytes that differ everywhere.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
@@ -178,21 +178,26 @@ async fn a_chunked_put_needs_no_length() {
     assert_eq!(alice.get("/files/a").await.body, b"abcde");
 }
 
+/// Begins to put a file, says what it hashes to and waits to be asked for its bytes.
+async fn offer(server: &Running, client: &Client, bytes: &[u8]) -> Wire {
+    let (digest, length) = (digest_field(Algorithm::Blake3, bytes), bytes.len().to_string());
+    let fields = [("Expect", "100-continue"), ("Repr-Digest", &digest), ("Content-Length", &length)];
+    let mut wire = server.connect().await;
+    wire.send(client.head("PUT", "/files/b", &fields) + "\r\n").await;
+    wire
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn known_content_is_put_without_a_byte() {
     let server = Running::start().await;
     let alice = server.alice();
     let bytes = noise(100_000);
     alice.send("PUT", "/files/a", &[], &bytes).await.expect(201);
-    let digest = digest_field(Algorithm::Blake3, &bytes);
-    let fields = [("Expect", "100-continue"), ("Repr-Digest", digest.as_str()), ("Content-Length", "100000")];
-    let mut wire: Wire = server.connect().await;
-    wire.send(alice.head("PUT", "/files/b", &fields) + "\r\n").await;
+    let mut wire = offer(&server, &alice, &bytes).await;
     assert_eq!(wire.answer().await.expect(201).field("connection"), "close");
     assert!(alice.get("/files/b").await.expect(200).body == bytes);
     // Bob has not this content, so he has to send it.
-    let mut wire: Wire = server.connect().await;
-    wire.send(server.bob().head("PUT", "/files/b", &fields) + "\r\n").await;
+    let mut wire = offer(&server, &server.bob(), &bytes).await;
     wire.answer().await.expect(100);
     wire.send(&bytes).await;
     wire.answer().await.expect(201);
@@ -204,10 +209,7 @@ async fn where_claims_are_off_known_content_is_put_with_its_bytes() {
     let alice = server.alice();
     let bytes = noise(100_000);
     alice.send("PUT", "/files/a", &[], &bytes).await.expect(201);
-    let digest = digest_field(Algorithm::Blake3, &bytes);
-    let fields = [("Expect", "100-continue"), ("Repr-Digest", digest.as_str()), ("Content-Length", "100000")];
-    let mut wire: Wire = server.connect().await;
-    wire.send(alice.head("PUT", "/files/b", &fields) + "\r\n").await;
+    let mut wire = offer(&server, &alice, &bytes).await;
     wire.answer().await.expect(100);
     wire.send(&bytes).await;
     wire.answer().await.expect(201);
