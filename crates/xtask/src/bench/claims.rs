@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::Bench;
 use super::metric::{Bar, Metric, per_gibibyte};
-use super::subject::{Subject, Who, plain};
+use super::subject::{Subject, Who};
 use crate::rig::bytes::{MIB, content};
 use crate::rig::dice::Dice;
-use crate::rig::server::{ADMIN, Account, Server, Site};
-use crate::rig::talk::Talk;
+use crate::rig::server::{ADMIN, Account};
+use crate::rig::talk::{Talk, token};
 use crate::rig::usage::processor_time;
 
 /// Who asks for what she does not have.
@@ -46,32 +46,18 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
 }
 
 /// Starts a server with a scope, on which even small files are looked for, and Ann.
-fn start(bench: &Bench, scope: &str) -> anyhow::Result<Server> {
+fn start(bench: &Bench, scope: &str) -> anyhow::Result<Subject> {
     Subject::clear(bench, Who::Hapax)?;
-    let data = Who::Hapax.data(bench);
-    std::fs::create_dir_all(data.parent().context("the data folder has a parent")?)?;
-    let settings = [
-        format!("HAPAX_CLAIMS={scope}"),
-        "HAPAX_CLAIMS_MIN=1".to_owned(),
-        "HAPAX_LOOKUPS=sha-256".to_owned(),
-    ];
-    let around = [plain(), settings.map(Into::into).to_vec()].concat();
-    let site = Site { hapax: bench.hapax.clone(), data, log: bench.folder.join("server.log"), around };
-    let server = Server::start(&site)?;
-    let mut talk = Talk::open(server.address(), ADMIN)?;
+    let scope = format!("HAPAX_CLAIMS={scope}");
+    let server = Subject::start_ours(bench, &[&scope, "HAPAX_CLAIMS_MIN=1", "HAPAX_LOOKUPS=sha-256"])?;
+    let mut talk = Talk::open(server.address, ADMIN)?;
     let account = json!({"name": ANN.name, "password": ANN.password});
     talk.ask("POST", "/api/v1/admin/users", &[], account.to_string().as_bytes())?.expect(201)?;
     Ok(server)
 }
 
-/// Returns a talk by a token: a password is slow to check on purpose.
-fn talk_as(server: &Server, account: Account) -> anyhow::Result<Talk> {
-    let wanted = br#"{"name":"bench","scope":["read","write"]}"#;
-    let told =
-        Talk::open(server.address(), account)?.ask("POST", "/api/v1/tokens", &[], wanted)?.expect(201)?;
-    let told: Value = serde_json::from_slice(&told.body)?;
-    let token = told["token"].as_str().context("a token is told")?;
-    Talk::open_as(server.address(), format!("Bearer {token}"))
+fn talk_as(server: &Subject, account: Account) -> anyhow::Result<Talk> {
+    Talk::open_as(server.address, token(server.address, account)?)
 }
 
 fn claim(talk: &mut Talk, digest: &Digest, size: u64) -> anyhow::Result<Value> {
@@ -155,7 +141,7 @@ fn proofs(bench: &Bench) -> anyhow::Result<Vec<Metric>> {
     }
     admin.hear(true)?.expect(201)?;
     let blake3 = FileHash::from(hasher.finalize());
-    let mut root = Talk::open(server.address(), ADMIN)?;
+    let mut root = Talk::open(server.address, ADMIN)?;
     for name in [ADMIN.name, ANN.name] {
         let target = format!("/api/v1/admin/users/{name}");
         root.ask("PATCH", &target, &[], br#"{"group":"bench"}"#)?.expect(200)?;

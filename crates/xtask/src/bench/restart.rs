@@ -11,7 +11,7 @@ use super::subject::{Subject, Who, plain};
 use super::tus::{VERSION, create};
 use crate::rig::bytes::{MIB, content};
 use crate::rig::server::{ADMIN, Server, Site};
-use crate::rig::talk::Talk;
+use crate::rig::talk::{Talk, token};
 
 /// How long the upload is, and how much of it is sent when the server is killed.
 const SIZE: u64 = 96 * MIB;
@@ -50,12 +50,7 @@ fn kill_once(bench: &Bench) -> anyhow::Result<Again> {
     let log = bench.folder.join("server.log");
     let site = Site { hapax: bench.hapax.clone(), data, log, around: plain() };
     let mut server = Server::start(&site)?;
-    // A password is slow to check on purpose; clients that resume have a token.
-    let wanted = br#"{"name":"bench","scope":["read","write"]}"#;
-    let told =
-        Talk::open(server.address(), ADMIN)?.ask("POST", "/api/v1/tokens", &[], wanted)?.expect(201)?;
-    let told: serde_json::Value = serde_json::from_slice(&told.body)?;
-    let token = format!("Bearer {}", told["token"].as_str().context("a token is told")?);
+    let token = token(server.address(), ADMIN)?;
     let mut talk = Talk::open_as(server.address(), token.clone())?;
     let path = create(&mut talk, &[("Upload-Length", &SIZE.to_string())])?;
     let length = SIZE.to_string();

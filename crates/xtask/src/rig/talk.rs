@@ -51,6 +51,15 @@ pub(crate) fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{name}:{password}").as_bytes()))
 }
 
+/// Returns the credentials of a new token of an account: a password is slow to check on purpose, and clients that go on have
+/// a token.
+pub(crate) fn token(server: SocketAddr, account: Account) -> anyhow::Result<String> {
+    let wanted = br#"{"name":"bench","scope":["read","write"]}"#;
+    let told = Talk::open(server, account)?.ask("POST", "/api/v1/tokens", &[], wanted)?.expect(201)?;
+    let told: serde_json::Value = serde_json::from_slice(&told.body)?;
+    Ok(format!("Bearer {}", told["token"].as_str().context("a token is told")?))
+}
+
 impl Talk {
     /// Connects as an account.
     pub(crate) fn open(server: SocketAddr, account: Account) -> anyhow::Result<Self> {
