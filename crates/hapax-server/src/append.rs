@@ -156,7 +156,7 @@ pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<(Upload, Offset),
     if upload.state != State::Open {
         return Err(ended(upload.state).into());
     }
-    call.store(move |store| store.at_one_moment(id, |upload| store.durable_offset(upload))).await
+    call.store(move |store| store.standing(id)).await
 }
 
 /// Weighs preconditions against the prefix that is durable.

@@ -127,9 +127,7 @@ async fn blob_of(call: &Call<'_>, upload: &Upload) -> Result<Option<(Blob, Space
 pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset), Refusal> {
     let id = upload.id;
     let (upload, offset) = match upload.state {
-        State::Open => {
-            call.store(move |store| store.at_one_moment(id, |upload| store.durable_offset(upload))).await?
-        }
+        State::Open => call.store(move |store| store.standing(id)).await?,
         _ => (upload.clone(), Offset::ZERO),
     };
     let offset = match upload.state {

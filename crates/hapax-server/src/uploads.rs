@@ -67,7 +67,7 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
             Err(kind) => Ok(Err(kind)),
         })
         .await??;
-    let status = status(call, upload, PartNumber::FIRST).await?;
+    let status = status(call, upload.id, PartNumber::FIRST).await?;
     let location = HeaderValue::from_str(&status.url).expect("a URL is visible ASCII");
     let code = if created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = respond::json(code, &status);
@@ -119,15 +119,15 @@ fn described(
 pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     let from = PartNumber::new(call.parsed("from")?.unwrap_or(0));
-    Ok(respond::json(StatusCode::OK, &status(call, upload, from).await?))
+    Ok(respond::json(StatusCode::OK, &status(call, upload.id, from).await?))
 }
 
 /// Returns what JSON says of an upload; `parts` from the given part on.
-async fn status(call: &Call<'_>, upload: Upload, from: PartNumber) -> Result<UploadStatus, Refusal> {
+async fn status(call: &Call<'_>, id: UploadId, from: PartNumber) -> Result<UploadStatus, Refusal> {
     let limits = limits(call.app);
-    let url = url(call.app, upload.id);
+    let url = url(call.app, id);
     call.store(move |store| {
-        let received = store.received(&upload, from, PARTS_PAGE)?;
+        let (upload, received) = store.received(id, from, PARTS_PAGE)?;
         let pair = |span: &Span| (span.start().get(), span.end().get());
         Ok(UploadStatus {
             id: upload.id.to_string(),
@@ -136,7 +136,7 @@ async fn status(call: &Call<'_>, upload: Upload, from: PartNumber) -> Result<Upl
             size: upload.size.map(Length::get),
             part_size: PART.get(),
             state: upload.state,
-            offset: store.durable_offset(&upload)?.get(),
+            offset: received.offset.get(),
             expires: stamp::spell(store.wall_time_of(upload.expires)),
             epoch: upload.generation.into(),
             limits,
@@ -209,7 +209,7 @@ pub async fn resize(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     }
     let mtime = stamp::parse_mtime(resize.mtime.as_deref())?;
     let resized = call.store(move |store| store.resize_upload(&upload, size, mtime)).await;
-    let status = status(call, resized?, PartNumber::FIRST).await?;
+    let status = status(call, resized?.id, PartNumber::FIRST).await?;
     Ok(respond::json(StatusCode::OK, &status))
 }
 
@@ -239,9 +239,10 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
 /// Decides and does what completes an upload. Blocks.
 fn finish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<Completed, Refusal> {
     let size = Length::new(complete.size);
+    // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
+    let (upload, offset) = &store.standing(upload.id)?;
     let covered = match upload.state {
-        // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
-        State::Open => store.durable_offset(upload)?.since(Offset::ZERO).unwrap_or_default(),
+        State::Open => offset.since(Offset::ZERO).unwrap_or_default(),
         _ => Length::ZERO,
     };
     let facts = FinishFacts { state: upload.state, size: upload.size, covered };
@@ -277,7 +278,7 @@ fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Publish
 
 /// Says which bytes are missing.
 fn incomplete(store: &Store, upload: &Upload, size: Length) -> Result<Problem, StoreError> {
-    let received = store.received(upload, PartNumber::FIRST, 0)?;
+    let (_, received) = store.received(upload.id, PartNumber::FIRST, 0)?;
     Ok(missing(durable::missing(received.spans, Span::whole(size))))
 }
 

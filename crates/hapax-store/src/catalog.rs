@@ -699,8 +699,14 @@ pub trait Catalog: Send + Sync {
     /// Returns one lane of an upload, if anything was ever committed through it.
     fn lane(&self, upload: UploadId, lane: LaneId) -> Result<Option<Lane>, StoreError>;
 
-    /// Returns the lanes of an upload that have an open part.
-    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError>;
+    /// Shows what an upload holds of a span, all of it at one moment: hands over the extents that overlap the span,
+    /// ascending, and returns the upload with its lanes that have an open part, in order.
+    fn holdings(
+        &self,
+        id: UploadId,
+        span: Span,
+        each: &mut dyn FnMut(Extent),
+    ) -> Result<Option<(Upload, Vec<Lane>)>, StoreError>;
 
     /// Returns a user by login name.
     fn user(&self, name: &str) -> Result<Option<User>, StoreError>;

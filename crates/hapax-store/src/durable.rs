@@ -59,22 +59,30 @@ impl Store {
         Err(Refusal::Superseded.into())
     }
 
+    /// Returns an upload and the end of its durable contiguous prefix, which is what it announces, both of one moment.
+    /// Costs the same however much is there.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], and as [`at_one_moment`](Self::at_one_moment).
+    pub fn standing(&self, id: UploadId) -> Result<(Upload, Offset), StoreError> {
+        self.at_one_moment(id, |upload| self.durable_offset(upload))
+    }
+
     /// Tells whether an upload holds other bytes than it did, or ended.
     pub fn has_changed(&self, upload: &Upload) -> Result<bool, StoreError> {
         Ok(!is_same(upload, &self.upload(upload.id)?))
     }
 
-    /// Finds what an open upload holds of a span. To be called [at one moment](Self::at_one_moment); the list of what
-    /// is to be read is in memory, so the span should be bounded.
+    /// Finds what an open upload holds of a span. The list of what is to be read is in memory, so the span should be
+    /// bounded.
     pub fn read_durable(&self, upload: &Upload, span: Span) -> Result<Durable, StoreError> {
-        let extents = self.catalog().extents(upload.content, span, usize::MAX)?;
+        let mut extents = Vec::new();
+        let held = self.catalog().holdings(upload.id, span, &mut |extent| extents.push(extent))?;
+        let (now, lanes) = held.ok_or(Refusal::NotFound)?;
         let mut tails = Vec::new();
-        for lane in self.catalog().open_lanes(upload.id)? {
+        for lane in lanes {
             tails.extend(
-                lane.open
-                    .map(|open| self.tail_within(upload.id, lane.id, &open, span))
-                    .transpose()?
-                    .flatten(),
+                lane.open.map(|open| self.tail_within(now.id, lane.id, &open, span)).transpose()?.flatten(),
             );
         }
         tails.sort_by_key(|(tail, _)| tail.start());
@@ -84,7 +92,7 @@ impl Store {
             return Ok(Durable::Missing(missing));
         }
         let size = span.end().since(Offset::ZERO).unwrap_or_default();
-        let extents = ContentReader::of_extents(&self.stores, upload.content, size, extents);
+        let extents = ContentReader::of_extents(&self.stores, now.content, size, extents);
         Ok(Durable::Held(Box::new(DurableReader { span, extents, tails })))
     }
 

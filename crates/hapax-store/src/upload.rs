@@ -61,6 +61,8 @@ pub struct CreateUpload {
 /// What is there of an upload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Received {
+    /// The end of the contiguous prefix.
+    pub offset: Offset,
     /// Durable bytes, ascending, never adjoining.
     pub spans: Vec<Span>,
     /// Whole parts with their values, ascending: one page.
@@ -197,13 +199,23 @@ impl Store {
         })
     }
 
-    /// Returns what is there of an upload; `parts` from the given part on, at most `limit` of them.
-    pub fn received(&self, upload: &Upload, from: PartNumber, limit: usize) -> Result<Received, StoreError> {
+    /// Returns an upload and what is there of it, both of one moment; `parts` from the given part on, at most `limit` of
+    /// them.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`].
+    pub fn received(
+        &self,
+        id: UploadId,
+        from: PartNumber,
+        limit: usize,
+    ) -> Result<(Upload, Received), StoreError> {
         let mut received = Received::default();
         let mut spans = Vec::new();
-        each_extent(self.catalog(), upload.content, |extent| {
+        let all = Span::whole(Length::new(hapax_proto::span::SIZE_MAX));
+        let held = self.catalog().holdings(id, all, &mut |extent| {
             push_span(&mut spans, extent.span);
-            if let Some((part, value)) = self.value_of(extent).filter(|(part, _)| *part >= from) {
+            if let Some((part, value)) = self.value_of(&extent).filter(|(part, _)| *part >= from) {
                 if received.parts.len() < limit {
                     received.parts.push((part, value));
                 } else {
@@ -211,23 +223,26 @@ impl Store {
                 }
             }
         })?;
-        for lane in self.catalog().open_lanes(upload.id)? {
-            if let Some(open) = lane.open {
-                received.partial.push((open.part, open.have));
-                spans.extend(Span::at(open.part.start(), open.have));
+        let (upload, lanes) = held.ok_or(Refusal::NotFound)?;
+        received.offset = upload.prefix;
+        for open in lanes.iter().filter_map(|lane| lane.open.as_ref()) {
+            received.partial.push((open.part, open.have));
+            spans.extend(Span::at(open.part.start(), open.have));
+            if PartNumber::holding(upload.prefix) == Some(open.part) {
+                received.offset = announced(&upload, open);
             }
         }
         received.spans = union(spans);
-        Ok(received)
+        Ok((upload, received))
     }
 
     /// Returns the end of the durable contiguous prefix: what an upload announces. Costs the same however much is there.
+    /// To be called [at one moment](Self::at_one_moment): what became whole since the upload was looked at would be
+    /// missing.
     pub fn durable_offset(&self, upload: &Upload) -> Result<Offset, StoreError> {
-        let end = upload.prefix;
-        let Some(part) = PartNumber::holding(end) else { return Ok(end) };
+        let Some(part) = PartNumber::holding(upload.prefix) else { return Ok(upload.prefix) };
         let open = self.catalog().lane(upload.id, LaneId::Part(part))?.and_then(|lane| lane.open);
-        let kept = open.and_then(|open| open.part.start().checked_add(open.have));
-        Ok(kept.map_or(end, |kept| kept.max(end)))
+        Ok(open.map_or(upload.prefix, |open| announced(upload, &open)))
     }
 
     /// Returns the part whose value stands at an extent, and the value.
@@ -292,6 +307,12 @@ fn decode_declared(bytes: &[u8]) -> Option<Digests> {
 
 fn upload_row(id: &UploadId, version: u64) -> Row<'_> {
     Row { table: "uploads", key: &id.0, version }
+}
+
+/// Returns the end of the durable contiguous prefix, of which the part that holds the end of what lies in objects is open.
+fn announced(upload: &Upload, open: &OpenPart) -> Offset {
+    let kept = open.part.start().checked_add(open.have);
+    kept.map_or(upload.prefix, |kept| kept.max(upload.prefix))
 }
 
 fn damaged(id: UploadId, why: &'static str) -> StoreError {

@@ -170,9 +170,9 @@ async fn answer(
     stored: StoredRun,
     status: StatusCode,
 ) -> Result<Response, Refusal> {
-    let upload = call.upload(upload.id).await?;
+    let (upload, offset) = call.store(move |store| store.standing(upload.id)).await?;
     let offset = match upload.state {
-        State::Open => call.store(move |store| store.durable_offset(&upload)).await?,
+        State::Open => offset,
         State::Done => upload.size.unwrap_or_default().end(),
         state => return Err(ended(state).into()),
     };

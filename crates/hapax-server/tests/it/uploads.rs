@@ -222,6 +222,43 @@ async fn an_append_and_a_run_of_one_part_never_mix() {
     server.end().await;
 }
 
+/// It once told an offset in front of what it had announced before, because a part became whole between two looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_read_while_bytes_arrive_is_of_one_moment() {
+    let server = Running::start().await;
+    let upload = Upload::create(server.alice(), 1, noise(3 * P)).await;
+    let appends = async {
+        let mut at = 0;
+        while at < upload.bytes.len() {
+            let body = &upload.bytes[at..upload.bytes.len().min(at + P / 8 - 1)];
+            let at_field = at.to_string();
+            let fields = [
+                ("Upload-Complete", "?0"),
+                ("Content-Type", "application/partial-upload"),
+                ("Upload-Offset", &*at_field),
+            ];
+            let appended =
+                upload.client.send("PATCH", &format!("/uploads/{}", upload.id), &fields, body).await;
+            at += body.len();
+            assert_eq!(appended.expect(204).field("upload-offset"), at.to_string());
+        }
+    };
+    let looks = async {
+        let mut told = 0;
+        loop {
+            let status = upload.status().await;
+            if status.state == State::Done {
+                return;
+            }
+            assert_eq!(status.offset, status.received.first().map_or(0, |span| span.1), "{status:?}");
+            assert!(told <= status.offset, "{told} was told before {status:?}");
+            told = status.offset;
+        }
+    };
+    tokio::join!(appends, looks);
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_makes_durable_what_arrived() {
     let server = Running::start_with(|config| {

@@ -178,8 +178,17 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().lanes.get(&(upload, lane)).cloned())
     }
 
-    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError> {
-        Ok(self.locked().lanes_of(upload).filter(|lane| lane.open.is_some()).cloned().collect())
+    fn holdings(
+        &self,
+        id: UploadId,
+        span: Span,
+        each: &mut dyn FnMut(Extent),
+    ) -> Result<Option<(Upload, Vec<Lane>)>, StoreError> {
+        let tables = self.locked();
+        let Some(upload) = tables.upload(id) else { return Ok(None) };
+        tables.extents(upload.content, span, usize::MAX).into_iter().for_each(each);
+        let lanes = tables.lanes_of(id).filter(|lane| lane.open.is_some()).cloned().collect();
+        Ok(Some((upload, lanes)))
     }
 
     fn user(&self, name: &str) -> Result<Option<User>, StoreError> {

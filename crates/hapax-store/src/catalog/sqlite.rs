@@ -372,8 +372,17 @@ impl Catalog for SqliteCatalog {
         self.read("read a lane", |db| uploads::lane(db, upload, lane))
     }
 
-    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError> {
-        self.read("list open lanes", |db| uploads::open_lanes(db, upload))
+    fn holdings(
+        &self,
+        id: UploadId,
+        span: Span,
+        each: &mut dyn FnMut(Extent),
+    ) -> Result<Option<(Upload, Vec<Lane>)>, StoreError> {
+        self.read("read what an upload holds", |db| {
+            let Some(upload) = uploads::find(db, id)? else { return Ok(None) };
+            blobs::each_extent(db, upload.content, span, usize::MAX, each)?;
+            Ok(Some((upload, uploads::open_lanes(db, id)?)))
+        })
     }
 
     fn user(&self, name: &str) -> Result<Option<User>, StoreError> {

@@ -32,8 +32,7 @@ fn create(world: &World, size: Option<usize>) -> Upload {
 }
 
 fn offset(world: &World, upload: &Upload) -> usize {
-    let upload = world.store.upload(upload.id).unwrap();
-    usize::try_from(world.store.durable_offset(&upload).unwrap().get()).unwrap()
+    usize::try_from(world.store.standing(upload.id).unwrap().1.get()).unwrap()
 }
 
 fn append(world: &World, upload: &Upload, bytes: &[u8], counts: Counts) -> hapax_store::append::AppendIntake {
@@ -105,7 +104,7 @@ fn what_does_not_verify_leaves_the_prefix_as_it_was() {
     assert_eq!(offset(&world, &upload), kept, "nothing counts before it is verified");
     running.discard().unwrap();
     assert_eq!(offset(&world, &upload), kept);
-    let held = world.store.received(&world.store.upload(upload.id).unwrap(), PartNumber::FIRST, 10).unwrap();
+    let held = world.store.received(upload.id, PartNumber::FIRST, 10).unwrap().1;
     assert!(held.parts.is_empty(), "{held:?}");
     append(&world, &upload, &bytes[kept..], Counts::OnceVerified).finish().unwrap();
     finish(&world, &upload, &bytes);
@@ -132,10 +131,7 @@ fn a_long_append_that_does_not_verify_leaves_nothing_however_it_ends() {
         let upload = create(&world, None);
         let wrong = vec![7; 18 * part_len() + 1];
         let running = append(&world, &upload, &wrong, Counts::OnceVerified);
-        let received = || {
-            let upload = world.store.upload(upload.id).unwrap();
-            world.store.received(&upload, PartNumber::FIRST, 10).unwrap().spans
-        };
+        let received = || world.store.received(upload.id, PartNumber::FIRST, 10).unwrap().1.spans;
         assert_eq!(received().len(), 1, "what is too long to be kept back lies behind a hole");
         assert_eq!(offset(&world, &upload), 0);
         if drops {

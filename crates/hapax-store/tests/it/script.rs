@@ -384,7 +384,7 @@ impl Actor<'_> {
         if upload.size != Some(Length::new(progress.size)) {
             return Some(format!("its size is {:?}", upload.size));
         }
-        let received = self.store.received(&upload, PartNumber::FIRST, usize::MAX).unwrap();
+        let received = self.store.received(upload.id, PartNumber::FIRST, usize::MAX).unwrap().1;
         let is_whole = |part: u32, bytes: &[u8]| bytes.len() as u64 == length_of_part(part, progress.size);
         let whole: Vec<_> = progress
             .parts

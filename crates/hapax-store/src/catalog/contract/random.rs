@@ -571,7 +571,9 @@ fn ask_uploads(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         tell(format!("upload {number}"), &catalog.upload(id).unwrap());
         tell(format!("members {number}"), &catalog.members(id).unwrap());
         tell(format!("composed of {number}"), &catalog.composed_of(id).unwrap());
-        tell(format!("open lanes {number}"), &catalog.open_lanes(id).unwrap());
+        let mut extents = Vec::new();
+        let held = catalog.holdings(id, whole(), &mut |extent| extents.push(extent)).unwrap();
+        tell(format!("holdings {number}"), &(held, extents));
         tell(format!("lane {number}"), &catalog.lane(id, LaneId::Append).unwrap());
         for part in (0..2).map(PartNumber::new) {
             tell(format!("lane {number}/{part}"), &catalog.lane(id, LaneId::Part(part)).unwrap());

@@ -233,8 +233,13 @@ impl Catalog for FaultyCatalog {
         self.inner.lane(upload, lane)
     }
 
-    fn open_lanes(&self, upload: UploadId) -> Result<Vec<Lane>, StoreError> {
-        self.inner.open_lanes(upload)
+    fn holdings(
+        &self,
+        id: UploadId,
+        span: Span,
+        each: &mut dyn FnMut(Extent),
+    ) -> Result<Option<(Upload, Vec<Lane>)>, StoreError> {
+        self.inner.holdings(id, span, each)
     }
 
     fn user(&self, name: &str) -> Result<Option<User>, StoreError> {

@@ -203,29 +203,41 @@ pub(super) fn extents(
     span: Span,
     limit: usize,
 ) -> rusqlite::Result<Vec<Extent>> {
+    let mut extents = Vec::new();
+    each_extent(db, content, span, limit, &mut |extent| extents.push(extent))?;
+    Ok(extents)
+}
+
+/// Hands over the extents of a content that overlap a span, ascending.
+pub(super) fn each_extent(
+    db: &Connection,
+    content: ContentId,
+    span: Span,
+    limit: usize,
+    each: &mut dyn FnMut(Extent),
+) -> rusqlite::Result<()> {
     if span.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    db.prepare_cached(EXTENTS)?
-        .query_map(
-            params![content.0, row::offset(span.start()), row::offset(span.end()), row::limit(limit)],
-            |found| {
-                Ok(Extent {
-                    span: row::get_span(found, 0, 1)?,
-                    object: ObjectName {
-                        id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
-                        dir: DirId::new(row::get_u32(found, 3)?),
-                    },
-                    object_length: row::get_length(found, 4)?,
-                    object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
-                    value: match found.get_ref(6)? {
-                        rusqlite::types::ValueRef::Null => None,
-                        _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
-                    },
-                })
+    let (start, end) = (row::offset(span.start()), row::offset(span.end()));
+    let mut statement = db.prepare_cached(EXTENTS)?;
+    let mut rows = statement.query(params![content.0, start, end, row::limit(limit)])?;
+    while let Some(found) = rows.next()? {
+        each(Extent {
+            span: row::get_span(found, 0, 1)?,
+            object: ObjectName {
+                id: ObjectId::from_bytes(row::get_bytes(found, 2)?),
+                dir: DirId::new(row::get_u32(found, 3)?),
             },
-        )?
-        .collect()
+            object_length: row::get_length(found, 4)?,
+            object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
+            value: match found.get_ref(6)? {
+                rusqlite::types::ValueRef::Null => None,
+                _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
+            },
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn inline(db: &Connection, content: ContentId) -> rusqlite::Result<Option<Vec<u8>>> {
