@@ -235,18 +235,25 @@ impl Source {
         facts: Facts,
     ) -> Result<Option<Hashed>, TransferError> {
         let source = self.clone();
-        blocking(move || {
-            let begun = Stamp::now();
-            let (settled, raced) = (facts.settled_at(begun), !facts.shows_writes_at(begun));
-            let mut hasher = PartHasher::new(part);
-            let read = source.each_piece(span, |piece| {
-                hasher.update(piece).expect("a part's span ends at the part's border");
-                true
-            });
-            let read = source.unless_it_ended(read)?;
-            Ok(read.map(|()| Hashed { hasher, settled, raced }))
-        })
-        .await
+        blocking(move || source.hash_part_now(part, span, facts)).await
+    }
+
+    /// Does the work of [`hash_part`](Self::hash_part) on this thread.
+    pub(crate) fn hash_part_now(
+        &self,
+        part: PartNumber,
+        span: Span,
+        facts: Facts,
+    ) -> Result<Option<Hashed>, TransferError> {
+        let begun = Stamp::now();
+        let (settled, raced) = (facts.settled_at(begun), !facts.shows_writes_at(begun));
+        let mut hasher = PartHasher::new(part);
+        let read = self.each_piece(span, |piece| {
+            hasher.update(piece).expect("a part's span ends at the part's border");
+            true
+        });
+        let read = self.unless_it_ended(read)?;
+        Ok(read.map(|()| Hashed { hasher, settled, raced }))
     }
 
     /// Reads and hashes the whole file, or returns `None` if it changed meanwhile.

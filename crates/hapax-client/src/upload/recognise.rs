@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hapax_proto::course::{Abilities, Likeness, Prospect, is_worth_probing};
 use hapax_proto::dialect::native::Completed;
 use hapax_proto::digest::FileHash;
-use hapax_proto::span::Length;
+use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartNumber, merge_parts, part_count, parts};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Transfer;
@@ -25,7 +26,7 @@ use crate::claim::{Target, claim, probe};
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress, Silent};
-use crate::source::{Facts, Source};
+use crate::source::{Facts, Hashed, Source};
 use crate::tasks::joined;
 
 /// What the server said.
@@ -106,38 +107,37 @@ impl Subject {
         let unread: VecDeque<_> = unread.filter(|part| self.journal.value(*part).is_none()).collect();
         let unread = Arc::new(Mutex::new(unread));
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        // Dropping the set ends every task in it.
-        let mut tasks = JoinSet::new();
+        let (sender, mut receiver) = mpsc::channel(2 * threads);
+        let mut hashing = JoinSet::new();
         for _ in 0..threads {
-            tasks.spawn(self.clone().hash_some(Arc::clone(&unread)));
+            let (source, facts) = (self.source.clone(), self.facts);
+            let (unread, sender) = (Arc::clone(&unread), sender.clone());
+            hashing.spawn_blocking(move || hash_some(&source, facts, &unread, &sender));
         }
-        while let Some(ended) = tasks.join_next().await {
-            if joined(ended)? == Hashing::Changed {
+        drop(sender);
+        // A thread that is not listened to any more ends behind its part.
+        while let Some((part, hashed)) = receiver.recv().await {
+            if self.note(part, hashed?).await? == Hashing::Changed {
                 return Ok(Recognised::Changed);
             }
+        }
+        while let Some(ended) = hashing.join_next().await {
+            joined(ended);
         }
         self.claim().await
     }
 
-    /// Hashes parts as long as there are any, in order as far as others leave them.
-    async fn hash_some(self, unread: Arc<Mutex<VecDeque<PartNumber>>>) -> Result<Hashing, TransferError> {
-        loop {
-            let next = unread.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(part) = next else { return Ok(Hashing::Whole) };
-            if self.hash_part(part).await? == Hashing::Changed {
-                return Ok(Hashing::Changed);
-            }
-        }
-    }
-
     /// Hashes one part and notes its value.
     pub(super) async fn hash_part(&self, part: PartNumber) -> Result<Hashing, TransferError> {
-        let span = part.span(self.facts.size()).expect("a plan has the parts of its size");
-        let Some(done) = self.source.hash_part(part, span, self.facts).await? else {
-            return Ok(Hashing::Changed);
-        };
-        self.journal.hashed(part, &done).await?;
-        self.progress.event(Event::Hashed(span.length()));
+        let hashed = self.source.hash_part(part, span_of(self.facts, part), self.facts).await?;
+        self.note(part, hashed).await
+    }
+
+    /// Notes the value of a part.
+    async fn note(&self, part: PartNumber, hashed: Option<Hashed>) -> Result<Hashing, TransferError> {
+        let Some(hashed) = hashed else { return Ok(Hashing::Changed) };
+        self.journal.hashed(part, &hashed).await?;
+        self.progress.event(Event::Hashed(span_of(self.facts, part).length()));
         Ok(Hashing::Whole)
     }
 
@@ -154,6 +154,27 @@ impl Subject {
         let claimed = claim(&self.client, &self.target, &self.source, ours, &self.progress).await?;
         Ok(claimed.map_or(Recognised::Not, |stored| Recognised::Linked { stored, blake3 }))
     }
+}
+
+/// Hashes parts on this thread as long as there are any and somebody listens, in order as far as others leave them. Nothing
+/// is waited for between two parts: a hand-over to another thread and back takes as long as a tenth of a part.
+fn hash_some(
+    source: &Source,
+    facts: Facts,
+    unread: &Mutex<VecDeque<PartNumber>>,
+    sender: &mpsc::Sender<(PartNumber, Result<Option<Hashed>, TransferError>)>,
+) {
+    let next = || unread.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    while let Some(part) = next() {
+        let hashed = source.hash_part_now(part, span_of(facts, part), facts);
+        if sender.blocking_send((part, hashed)).is_err() {
+            return;
+        }
+    }
+}
+
+fn span_of(facts: Facts, part: PartNumber) -> Span {
+    part.span(facts.size()).expect("a plan has the parts of its size")
 }
 
 /// Whether what was hashed was all there.
