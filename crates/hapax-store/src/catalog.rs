@@ -330,12 +330,13 @@ pub enum Intent {
         /// The value, sealed.
         sealed: Vec<u8>,
     },
-    /// Keeps values of parts of a pending blob, as far as they are computed.
+    /// Keeps values of parts of a pending blob, as far as they are computed. Where the bytes lie in another object by now,
+    /// nothing is kept: a value is masked for its place, and who moved them brought it.
     KeepValues {
         /// The blob.
         blob: BlobId,
-        /// Where an extent begins, and the value of the part that begins there.
-        values: Vec<(Offset, MaskedValue)>,
+        /// Extents that begin with a part, as they were when it was read, with the value of the part.
+        extents: Vec<Extent>,
     },
     /// Says what a pending blob is.
     Identify {

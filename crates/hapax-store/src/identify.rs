@@ -3,11 +3,10 @@
 //! when the job runs, is not its business.
 
 use hapax_proto::digest::{FileHash, Identity};
-use hapax_proto::span::Offset;
 use hapax_proto::tree::{Frontier, PART, PartHasher, PartNumber, part_count};
 use tracing::{info, warn};
 
-use crate::catalog::{Blob, BlobId, Intent, MaskedValue, Refusal};
+use crate::catalog::{Blob, BlobId, Extent, Intent, Refusal};
 use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::job::{Go, Pace};
@@ -90,7 +89,7 @@ impl Store {
                 };
                 let value = hasher.value().ok_or_else(|| damaged(blob, "a part is empty"))?;
                 let masked = mask(&self.stores.ring, first.object.id, first.object_start, part, value);
-                unkept.push((part.start(), masked));
+                unkept.push(Extent { value: Some(masked), ..first.clone() });
                 if blob.size <= PART {
                     self.keep_values(blob, unkept)?;
                     return Ok(hasher.root());
@@ -106,11 +105,11 @@ impl Store {
         Ok(frontier.root())
     }
 
-    fn keep_values(&self, blob: &Blob, values: Vec<(Offset, MaskedValue)>) -> Result<(), StoreError> {
-        if values.is_empty() {
+    fn keep_values(&self, blob: &Blob, extents: Vec<Extent>) -> Result<(), StoreError> {
+        if extents.is_empty() {
             return Ok(());
         }
-        self.commit(Intent::KeepValues { blob: blob.id, values }).map(drop)
+        self.commit(Intent::KeepValues { blob: blob.id, extents }).map(drop)
     }
 }
 

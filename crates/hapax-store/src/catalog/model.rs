@@ -341,7 +341,7 @@ impl Tables {
             Intent::EndUpload { upload, state, now } => self.end_upload(*upload, *state, *now),
             Intent::Publish(publish) => self.publish(publish),
             Intent::KeepDigest { blob, lookup, sealed } => self.keep_digest(*blob, lookup, sealed),
-            Intent::KeepValues { blob, values } => self.keep_values(*blob, values),
+            Intent::KeepValues { blob, extents } => self.keep_values(*blob, extents),
             Intent::Identify { blob, fingerprint, identity } => self.identify(*blob, *fingerprint, identity),
             Intent::SettleSpare { blob, spare, promote, now } => {
                 self.settle_spare(*blob, *spare, *promote, *now)

@@ -229,7 +229,7 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::EndUpload { upload, state, now } => uploads::end(db, *upload, *state, *now),
         Intent::Publish(publish) => entries::publish(db, publish),
         Intent::KeepDigest { blob, lookup, sealed } => digests::keep(db, *blob, lookup, sealed),
-        Intent::KeepValues { blob, values } => pending::keep_values(db, *blob, values),
+        Intent::KeepValues { blob, extents } => pending::keep_values(db, *blob, extents),
         Intent::Identify { blob, fingerprint, identity } => {
             pending::identify(db, *blob, fingerprint, identity)
         }

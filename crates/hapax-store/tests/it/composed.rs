@@ -6,7 +6,7 @@ use std::cell::Cell;
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::Length;
-use hapax_proto::tree::PART;
+use hapax_proto::tree::{PART, merge_parts};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Refusal, Upload, UploadId};
 use hapax_store::compose::Members;
@@ -125,6 +125,37 @@ fn a_restart_goes_on_behind_the_parts_that_are_known() {
     assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 1);
     assert_eq!(world.store.identity(&file(&world, "/whole").0).unwrap().blake3, FileHash::of(&bytes));
     assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 0);
+    world.assert_sound();
+}
+
+/// A value is masked for the place of its part: where the compaction moved the part meanwhile, it brought the value.
+#[test]
+fn parts_that_move_while_they_are_identified_keep_the_values_of_their_new_places() {
+    let world = World::new();
+    let bytes = [noise(5, 1), noise(35 << 20, 2), noise(16 << 20, 3)].concat();
+    let members: Vec<_> = [&bytes[..5], &bytes[5..5 + (35 << 20)], &bytes[5 + (35 << 20)..]]
+        .into_iter()
+        .map(|piece| member(&world, piece))
+        .collect();
+    publish(&world, &whole(&world, "/whole", members.clone(), Digests::default())).unwrap();
+    for member in members {
+        world.store.end_upload(member, State::Cancelled).unwrap();
+    }
+    let (read, moved) = (Cell::new(Length::ZERO), Cell::new(0));
+    let compacts = |length: Length| {
+        read.set(read.get().checked_add(length).unwrap());
+        if moved.get() == 0 && read.get() > Length::new(2 * PART.get()) {
+            moved.set(world.store.compact(UNPACED).unwrap().parts);
+        }
+        Go::On
+    };
+    assert_eq!(world.store.identify_pending(&compacts).unwrap(), 1);
+    assert_eq!(moved.get(), 4, "every part was in pieces");
+    let (blob, _) = file(&world, "/whole");
+    assert_eq!(world.store.identity(&blob).unwrap().blake3, FileHash::of(&bytes));
+    let values = world.store.part_values(blob.content).unwrap().into_iter().map(|(_, value)| value);
+    let root = merge_parts(&values.collect::<Vec<_>>()).unwrap();
+    assert_eq!(root, FileHash::of(&bytes));
     world.assert_sound();
 }
 

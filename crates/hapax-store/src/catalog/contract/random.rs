@@ -345,8 +345,15 @@ impl Author<'_> {
         let picked = pending.get(self.draft.picks[1].index(2)).filter(|_| !self.draft.wrong);
         let blob = picked.map_or(BlobId(i64::from(self.number(1, 6))), |blob| blob.id);
         if matches!(self.draft.verb, Verb::KeepValues) {
-            let value = |cell: u8| (Offset::new(CELL * u64::from(cell)), MaskedValue([cell; 32]));
-            return Intent::KeepValues { blob, values: (0..self.number(2, 3)).map(value).collect() };
+            let content = picked.map_or(ContentId(0), |blob| blob.content);
+            let mut extents = self.catalog.extents(content, whole(), 9).unwrap();
+            for (cell, extent) in (0..).zip(&mut extents) {
+                extent.value = Some(MaskedValue([cell; 32]));
+                if self.number(2, 3) == 0 {
+                    extent.object_start = Offset::new(CELL * u64::from(self.number(3, 3)));
+                }
+            }
+            return Intent::KeepValues { blob, extents };
         }
         let fits =
             |number: &u8| picked.is_some_and(|blob| cells(IDENTITIES[usize::from(*number)]) == blob.size);

@@ -1,9 +1,7 @@
 //! Blobs whose identity is pending: what a job finds out about them, a piece at a time.
 
-use hapax_proto::span::Offset;
-
 use super::tables::{BlobRow, Tables};
-use crate::catalog::{Answer, Blob, BlobId, MaskedValue, Outcome, Refusal};
+use crate::catalog::{Answer, Blob, BlobId, Extent, Outcome, Refusal};
 use crate::key::Fingerprint;
 
 impl Tables {
@@ -12,12 +10,15 @@ impl Tables {
         behind.filter(|(_, row)| is_pending(row)).map(|(id, _)| self.blob(*id)).take(limit).collect()
     }
 
-    pub(super) fn keep_values(&mut self, blob: BlobId, values: &[(Offset, MaskedValue)]) -> Answer {
+    pub(super) fn keep_values(&mut self, blob: BlobId, extents: &[Extent]) -> Answer {
         let row = self.blobs.get(&blob).filter(|row| is_pending(row)).ok_or(Refusal::NotLive)?;
         let content = self.contents.get_mut(&row.content).ok_or(Refusal::NotLive)?;
-        for (start, value) in values {
-            let extent = content.extents.get_mut(start);
-            extent.ok_or(Refusal::Malformed("no extent begins there"))?.value = Some(*value);
+        for seen in extents {
+            let is_there =
+                |now: &&mut Extent| (now.object, now.object_start) == (seen.object, seen.object_start);
+            if let Some(now) = content.extents.get_mut(&seen.span.start()).filter(is_there) {
+                now.value = seen.value;
+            }
         }
         Ok(Outcome::Done)
     }

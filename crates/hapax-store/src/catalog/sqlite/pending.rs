@@ -1,10 +1,9 @@
 //! Blobs whose identity is pending: composed of pieces that were hashed elsewhere, they are known by a random fingerprint
 //! until a job has read them.
 
-use hapax_proto::span::Offset;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Blob, BlobId, ContentId, MaskedValue, Outcome, Refusal};
+use super::super::{Blob, BlobId, ContentId, Extent, Outcome, Refusal};
 use super::{Applied, Stop, blobs, row, upkeep};
 use crate::key::Fingerprint;
 
@@ -30,13 +29,15 @@ fn find(db: &Connection, blob: BlobId) -> Result<(Fingerprint, ContentId), Stop>
     Ok(found.ok_or(Refusal::NotLive)?)
 }
 
-pub(super) fn keep_values(db: &Connection, blob: BlobId, values: &[(Offset, MaskedValue)]) -> Applied {
+pub(super) fn keep_values(db: &Connection, blob: BlobId, extents: &[Extent]) -> Applied {
     let (_, content) = find(db, blob)?;
-    let mut keep = db.prepare_cached("UPDATE extents SET value = ?3 WHERE content = ?1 AND start = ?2")?;
-    for (start, value) in values {
-        if keep.execute(params![content.0, row::offset(*start), value.0])? != 1 {
-            return Err(Refusal::Malformed("a value of a part where no extent begins").into());
-        }
+    let mut keep = db.prepare_cached(
+        "UPDATE extents SET value = ?5 WHERE content = ?1 AND start = ?2 AND object = ?3 AND object_start = ?4",
+    )?;
+    for extent in extents {
+        let (start, object_start) = (row::offset(extent.span.start()), row::offset(extent.object_start));
+        let value = extent.value.map(|value| value.0);
+        keep.execute(params![content.0, start, &extent.object.id.as_bytes()[..], object_start, value])?;
     }
     Ok(Outcome::Done)
 }

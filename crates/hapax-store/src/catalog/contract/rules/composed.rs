@@ -102,13 +102,17 @@ fn a_pending_blob_becomes_what_it_is_and_its_entry_keeps_its_tag() {
         let found = blob(catalog, "/f");
         assert_eq!((found.identity.clone(), found.fingerprint), (None, fingerprint(103)));
         assert_eq!(catalog.pending(None, 9).unwrap(), std::slice::from_ref(&found));
-        let values = vec![(Offset::ZERO, MaskedValue([1; 32]))];
-        commit(catalog, Intent::KeepValues { blob: found.id, values }).unwrap();
-        let kept = catalog.extents(found.content, whole(), 1).unwrap();
-        assert_eq!(kept[0].value, Some(MaskedValue([1; 32])));
-        let nowhere = vec![(Offset::new(1), MaskedValue([1; 32]))];
-        let answer = commit(catalog, Intent::KeepValues { blob: found.id, values: nowhere });
-        assert_eq!(without_words(answer), Err(Refusal::Malformed("")));
+        let value = || catalog.extents(found.content, whole(), 1).unwrap().remove(0);
+        let seen = Extent { value: Some(MaskedValue([1; 32])), ..value() };
+        let elsewhere = [
+            Extent { object: ObjectName { id: object(99), ..seen.object }, ..seen.clone() },
+            Extent { object_start: Offset::new(1), ..seen.clone() },
+        ];
+        let keep = |extents: &[Extent]| Intent::KeepValues { blob: found.id, extents: extents.to_vec() };
+        commit(catalog, keep(&elsewhere)).unwrap();
+        assert_eq!(value().value, None, "a value belongs to a place");
+        commit(catalog, keep(std::slice::from_ref(&seen))).unwrap();
+        assert_eq!(value(), seen);
 
         commit(catalog, identify(found.id, 7)).unwrap();
         let identified = blob(catalog, "/f");
