@@ -5,9 +5,10 @@
 //! believed only once they are old enough: clocks of file systems tick as coarsely as every two seconds (FAT), and
 //! a write in the tick in which the facts were taken changes none of them.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -147,23 +148,49 @@ pub enum Links {
     /// The file that it leads to is read: whoever named it meant that.
     #[default]
     Followed,
-    /// It is no file. For what was found in a folder, where others may put a link in a file's place after it was listed.
-    Refused,
+    /// It is no file, nor may one lead to it. For what was found in a folder, where others may put a link in the place of
+    /// a file, or of a folder above it, after it was listed.
+    Refused {
+        /// How many of the last names of the path that holds for: as many as there are below the folder that was named.
+        names: usize,
+    },
 }
 
 /// Opens a regular file; `None` if it is something else. Never waits for the writer of a pipe.
 fn open_regular(path: &Path, links: Links) -> io::Result<Option<File>> {
-    // Asked before opening: to open a device may do something.
-    let (metadata, flags) = match links {
-        Links::Followed => (std::fs::metadata(path)?, OFlags::NONBLOCK),
-        Links::Refused => (std::fs::symlink_metadata(path)?, OFlags::NONBLOCK | OFlags::NOFOLLOW),
+    let (folder, path, more) = match links {
+        Links::Followed => (None, path, OFlags::empty()),
+        Links::Refused { names } => {
+            let (folder, name) = enter(path, names)?;
+            (Some(folder), name, OFlags::NOFOLLOW)
+        }
     };
-    if !metadata.is_file() {
+    let folder = folder.as_ref().map_or(CWD, AsFd::as_fd);
+    // Asked before opening: to open a device may do something.
+    let followed = if more.is_empty() { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+    if !FileType::from_raw_mode(statat(folder, path, followed)?.st_mode).is_file() {
         return Ok(None);
     }
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
+    let file = File::from(openat(folder, path, flags, Mode::empty())?);
     // And of what was opened: it may have been replaced in between.
     Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// Opens the folder that a file lies in, one name after the other, none of the last `names` by a link; returns it and the name
+/// of the file.
+fn enter(path: &Path, names: usize) -> io::Result<(OwnedFd, &Path)> {
+    let below = path.ancestors().nth(names).unwrap_or_else(|| Path::new(""));
+    let rest = path.strip_prefix(below).expect("it is an ancestor");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let top = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let mut folder = openat(CWD, top, flags, Mode::empty())?;
+    let mut names = rest.iter();
+    let name = names.next_back().ok_or(io::ErrorKind::InvalidFilename)?;
+    for name in names {
+        folder = openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok((folder, Path::new(name)))
 }
 
 /// A regular file, opened to be sent. Clones read the same open file.
@@ -397,7 +424,7 @@ pub(crate) async fn hash_all(files: Vec<(PathBuf, Facts)>) -> Vec<Option<HashedF
     blocking(move || {
         let hash = |(path, facts): (PathBuf, Facts)| {
             let begun = Stamp::now();
-            let file = open_regular(&path, Links::Refused).ok()??;
+            let file = open_regular(&path, Links::Refused { names: 1 }).ok()??;
             let is_same = |metadata: io::Result<Metadata>| metadata.is_ok_and(|now| Facts::of(&now) == facts);
             if !is_same(file.metadata()) {
                 return None;
@@ -600,12 +627,33 @@ mod tests {
         std::fs::write(&path, b"bytes").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(Source::open(&link).await.is_ok());
-        assert!(Source::open_if(&path, Links::Refused).await.is_ok());
-        let opened = Source::open_if(&link, Links::Refused).await;
+        let refused = Links::Refused { names: 1 };
+        assert!(Source::open_if(&path, refused).await.is_ok());
+        let opened = Source::open_if(&link, refused).await;
         assert!(matches!(opened, Err(TransferError::NotAFile { .. })));
         let wanted = |links| Wanted { path: link.clone(), links, unless: folder.path().join("absent") };
-        let loaded = load(vec![wanted(Links::Followed), wanted(Links::Refused)], 100).await;
+        let loaded = load(vec![wanted(Links::Followed), wanted(refused)], 100).await;
         assert_eq!(loaded.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn no_source_is_reached_through_a_folder_that_became_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [named, outside] = ["named", "outside"].map(|name| folder.path().join(name));
+        for path in [named.join("a/b"), outside.join("b")] {
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("file"), b"bytes").unwrap();
+        }
+        let path = named.join("a/b/file");
+        let opens = async |names| Source::open_if(&path, Links::Refused { names }).await.is_ok();
+        assert!(opens(3).await);
+        std::fs::rename(named.join("a"), named.join("old")).unwrap();
+        std::os::unix::fs::symlink(&outside, named.join("a")).unwrap();
+        assert!(!opens(3).await, "it leads elsewhere now");
+        assert!(opens(2).await, "whoever named the link meant what it leads to");
+        // A relative path that begins with the first name below the folder has that folder for its own.
+        let (folder, name) = enter(Path::new("Cargo.toml"), 1).unwrap();
+        assert!(openat(&folder, name, OFlags::RDONLY, Mode::empty()).is_ok());
     }
 
     #[tokio::test]

@@ -44,8 +44,8 @@ struct Job {
     source: PathBuf,
     target: Remote,
     size: u64,
-    /// What the source is, if it was looked at on the way through its folder.
-    facts: Option<Facts>,
+    /// What the source is, and by how many names it lies below the folder that was named, if it was found in one.
+    found: Option<(Facts, usize)>,
     /// What must hold at the target.
     guard: Option<Precondition>,
 }
@@ -240,8 +240,8 @@ fn plan(
         for file in found.files {
             match inside(&root, &file.names) {
                 Ok(target) => {
-                    let (size, facts) = (file.facts.size().get(), Some(file.facts));
-                    jobs.push(Job { source: file.path, target, size, facts, guard: guard(put) });
+                    let (size, found) = (file.facts.size().get(), Some((file.facts, file.names.len())));
+                    jobs.push(Job { source: file.path, target, size, found, guard: guard(put) });
                 }
                 Err(failure) => tally.fail(&context.screen, &failure),
             }
@@ -261,7 +261,7 @@ fn job(source: &Path, target: &Remote, put: &Put) -> Result<Job, Failure> {
             let failure = Failure::usage("standard input has no name to be put into a folder under");
             return Err(failure.hint(format!("name the file: {target}name")));
         }
-        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0, facts: None, guard });
+        return Ok(Job { source: source.to_owned(), target: target.clone(), size: 0, found: None, guard });
     }
     let metadata = std::fs::metadata(source).map_err(|error| Failure::io("read", source, &error))?;
     if metadata.is_dir() {
@@ -269,7 +269,7 @@ fn job(source: &Path, target: &Remote, put: &Put) -> Result<Job, Failure> {
         return Err(failure.hint("add -r to send it with everything in it"));
     }
     let target = if target.is_folder { target.join(name_of(source)?)? } else { target.clone() };
-    Ok(Job { source: source.to_owned(), target, size: metadata.len(), facts: None, guard })
+    Ok(Job { source: source.to_owned(), target, size: metadata.len(), found: None, guard })
 }
 
 /// Returns where a folder goes: `photos` under its name, what lies in `photos/` without it.
@@ -320,14 +320,14 @@ fn wish(job: &Job, put: &Put) -> Wish {
     let target = Target { path: job.target.path.clone(), precondition: job.guard.clone() };
     let mut cut = Cut::default().with_run(Length::new(put.request_size));
     cut.parts_in_flight = usize::from(put.pace.parallel);
-    let links = if job.facts.is_some() { Links::Refused } else { Links::Followed };
+    let links = job.found.map_or(Links::Followed, |(_, names)| Links::Refused { names });
     Wish { cut, links, ..Wish::new(target) }
 }
 
 /// Asks about all files at once which ones need not be sent.
 async fn link(client: &Client, jobs: &[Job], put: &Put) -> Result<Vec<Option<Completed>>, Failure> {
     let known = |job: &Job| {
-        let (source, facts) = (job.source.clone(), job.facts);
+        let (source, facts) = (job.source.clone(), job.found.map(|(facts, _)| facts));
         Known { source, facts, target: wish(job, put).target }
     };
     let silent: Arc<dyn Progress> = Arc::new(Silent);
