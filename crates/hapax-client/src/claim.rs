@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hapax_proto::claim::{CHALLENGE_LIFETIME, ProofHasher};
+use hapax_proto::claim::{CHALLENGE_LIFETIME, ProofHasher, more_time};
 use hapax_proto::course::Likeness;
 use hapax_proto::dialect::native::{
     ClaimDigest, ClaimItem, ClaimResult, Claims, Completed, EntryInfo, Precondition, ProofItem, Proofs,
@@ -135,7 +135,7 @@ async fn prove(
     (token, hasher): (String, ProofHasher),
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Completed>, TransferError> {
-    let until = Instant::now() + CHALLENGE_LIFETIME;
+    let until = Instant::now() + CHALLENGE_LIFETIME + more_time(facts.size());
     let Some(proof) = source.prove(facts, hasher, until).await? else { return Ok(None) };
     progress.event(Event::Hashed(facts.size()));
     let proven = client.api.prove(&Proofs { items: vec![ProofItem { token, proof }] }).await;

@@ -23,7 +23,7 @@ mod quick;
 use std::fmt;
 use std::str::FromStr;
 
-pub use proof::{CHALLENGE_LIFETIME, Proof, ProofHasher, Seed};
+pub use proof::{CHALLENGE_LIFETIME, Proof, ProofHasher, Seed, more_time};
 pub use quick::{QuickHasher, quick_spans};
 
 use crate::digest::{Algorithm, Digest, FileHash, Identity};

@@ -2,12 +2,12 @@
 //! and by whom it was posed to, and what asking beyond one's own costs an account. Time comes in as an argument; nothing
 //! here is kept over a restart, after which whoever claimed claims again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
-use hapax_proto::claim::Seed;
+use hapax_proto::claim::{Seed, more_time};
 use hapax_proto::dialect::native::Precondition;
 use hapax_proto::digest::Digest;
 use hapax_proto::name::EntryPath;
@@ -62,11 +62,11 @@ impl Challenge {
 /// Names a challenge.
 type Token = [u8; 16];
 
-/// What is open, in the order in which it was posed.
+/// What is open, in the order in which it ends.
 #[derive(Debug, Default)]
 struct Open {
     by_token: HashMap<Token, (UserId, Challenge)>,
-    posed: VecDeque<Posed>,
+    posed: BTreeMap<(Instant, Token), Posed>,
     weights: HashMap<UserId, usize>,
     weight: usize,
 }
@@ -74,10 +74,8 @@ struct Open {
 /// Stays until its time is over, answered or not: so an account cannot have more posed by answering them.
 #[derive(Debug)]
 struct Posed {
-    token: Token,
     to: UserId,
     weight: usize,
-    ends: Instant,
 }
 
 /// The challenges that are open, and what asking beyond one's own costs.
@@ -90,7 +88,7 @@ pub struct Challenges {
 }
 
 impl Challenges {
-    /// Begins with none; each may be answered for so long.
+    /// Begins with none; each may be answered for so long, and [more](more_time) if the content is large.
     pub fn new(lifetime: Duration) -> Self {
         Self {
             lifetime,
@@ -100,9 +98,9 @@ impl Challenges {
         }
     }
 
-    /// Returns for how long a challenge may be answered.
-    pub fn lifetime(&self) -> Duration {
-        self.lifetime
+    /// Returns for how long a challenge for a content of this size may be answered.
+    pub fn lifetime(&self, size: Length) -> Duration {
+        self.lifetime + more_time(size)
     }
 
     /// Tells whether an account may have a content looked up beyond its own, which counts.
@@ -138,8 +136,9 @@ impl Challenges {
         }
         open.weight += weight;
         open.weights.insert(to, theirs + weight);
+        let ends = now + self.lifetime(challenge.size);
         open.by_token.insert(random, (to, challenge));
-        open.posed.push_back(Posed { token: random, to, weight, ends: now + self.lifetime });
+        open.posed.insert((ends, random), Posed { to, weight });
         Some(BASE64URL_NOPAD.encode(&random))
     }
 
@@ -155,8 +154,9 @@ impl Challenges {
 
 impl Open {
     fn forget_ended(&mut self, now: Instant) {
-        while let Some(posed) = self.posed.pop_front_if(|posed| posed.ends <= now) {
-            self.by_token.remove(&posed.token);
+        while let Some(first) = self.posed.first_entry().filter(|first| first.key().0 <= now) {
+            let ((_, token), posed) = first.remove_entry();
+            self.by_token.remove(&token);
             self.weight -= posed.weight;
             let theirs = self.weights.get_mut(&posed.to).expect("what was posed was weighed");
             *theirs -= posed.weight;
@@ -209,6 +209,21 @@ mod tests {
         for nonsense in ["", "AAAA", "not base64", &pose(4)[1..]] {
             assert!(challenges.take(nonsense, ANN, now).is_none(), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn who_has_a_large_file_on_a_slow_disk_has_the_time_to_read_it() {
+        let (challenges, now) = (Challenges::new(CHALLENGE_LIFETIME), Instant::now());
+        let pose = |n, size| {
+            let challenge = Challenge { size: Length::new(size), ..challenge("/a") };
+            challenges.pose(ANN, [n; 16], challenge, now).unwrap()
+        };
+        let film = pose(1, 100_000_000_000);
+        let others = [pose(2, 1), pose(3, 12_000_000_000)];
+        let later = now + CHALLENGE_LIFETIME;
+        assert!(others.iter().all(|token| challenges.take(token, ANN, later).is_none()));
+        assert!(challenges.take(&film, ANN, now + Duration::from_secs(999)).is_some());
+        assert_eq!(challenges.lifetime(Length::new(100_000_000_000)), Duration::from_secs(1_000));
     }
 
     #[test]

@@ -10,8 +10,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::digest::{Digest, parse_hex32};
 use crate::span::Length;
 
-/// How long a challenge may be answered.
+/// How long a challenge may be answered, for a file that can be read in that time.
 pub const CHALLENGE_LIFETIME: Duration = Duration::from_mins(2);
+
+/// What a slow disk reads in a second, in bytes.
+const SLOW_DISK: u64 = 100_000_000;
+
+/// Returns how much longer a challenge for a large file may be answered: as long as a slow disk takes to read it. The time
+/// is no part of what a proof shows, for an accomplice reads as fast as an owner; it bounds what a server remembers.
+pub fn more_time(size: Length) -> Duration {
+    Duration::from_secs(size.get() / SLOW_DISK).saturating_sub(CHALLENGE_LIFETIME)
+}
 
 /// What the key of a proof is: random, and used once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -64,7 +64,7 @@ pub(super) fn pose(asker: &Asker, claimed: &Claimed) -> Result<ClaimResult, Refu
     Ok(match asker.challenges.pose(asker.user, token, challenge, now) {
         Some(token) => {
             metrics::challenge_posed();
-            let ends = asker.store.now().wall.after(asker.challenges.lifetime());
+            let ends = asker.store.now().wall.after(asker.challenges.lifetime(size));
             ClaimResult::Challenge { token, seed, expires: stamp::spell(ends) }
         }
         None => ClaimResult::Upload,
