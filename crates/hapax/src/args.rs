@@ -275,7 +275,7 @@ pub(crate) struct Web {
 /// How a transfer goes about its work.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Pace {
-    /// Parts of a file that are under way at once
+    /// Parts that are under way at once, of one file or of several
     #[arg(long, value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     #[arg(env = "HAPAX_PARALLEL", hide_env = true)]
     pub(crate) parallel: u16,

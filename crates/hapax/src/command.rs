@@ -6,6 +6,9 @@ pub(crate) mod context;
 /// Folders of this machine.
 mod tree;
 
+/// Several transfers at a time.
+mod abreast;
+
 /// `ls`, `stat`, `rm`, `mv`, `mkdir`, `transfers`.
 mod entries;
 

@@ -7,6 +7,7 @@ mod web;
 /// Folders with all that lies in them.
 mod folder;
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use hapax_client::sink::Overwrite;
 use hapax_proto::dialect::native::EntryKind;
 use serde::Serialize;
 
+use super::abreast::Abreast;
 use super::context::{Context, Tally};
 use super::tree;
 use crate::args::{Get, Paths};
@@ -86,14 +88,13 @@ pub(super) async fn run(context: &Context, get: &Get) -> Result<(), Failure> {
     for tree in trees {
         jobs.extend(if only { tree.jobs } else { run.bring(tree).await? });
     }
-    for job in &jobs {
-        match receive(job, get, &run.board).await {
-            Ok((got, sums)) => run.done(job, &got, &sums),
-            Err(failure) if only || failure.ends_everything() => return Err(failure),
-            Err(failure) => run.tally.fail(&context.screen, &failure),
-        }
+    if only {
+        let (got, sums) = run.receive(&jobs[0]).await?;
+        run.done(&jobs[0], &got, &sums);
+        return Ok(());
     }
-    if only { Ok(()) } else { run.tally.end(&context.screen, "received") }
+    run.receive_all(&jobs).await?;
+    run.tally.end(&context.screen, "received")
 }
 
 /// What the jobs of one command share.
@@ -110,6 +111,59 @@ impl Run<'_> {
         self.tally.done(got.size.get(), sums.moved);
         say(&self.screen, job, got, sums);
     }
+
+    /// Receives files, several at a time: a line with a long way is not filled by one photo.
+    async fn receive_all(&mut self, jobs: &[Job]) -> Result<(), Failure> {
+        let mut abreast = Abreast::new(self.get.pace.parallel);
+        let shared = shared_targets(jobs);
+        let weigh = |abreast: &Abreast<_>, job: &Job| {
+            // What may have the name of an earlier one is looked at when that one is there.
+            let is_alone = shared.contains(&job.target) || !job.twins.is_empty() || job.listed.is_none();
+            if is_alone { abreast.alone() } else { abreast.weigh(job.size) }
+        };
+        let mut rest = jobs.iter().enumerate().peekable();
+        loop {
+            while let Some((index, job)) = rest.next_if(|(_, job)| abreast.takes(weigh(&abreast, job))) {
+                let receiving = self.receive(job);
+                abreast.begin(weigh(&abreast, job), async move { (index, receiving.await) });
+            }
+            let Some((index, received)) = abreast.next().await else { return Ok(()) };
+            match received {
+                Ok((got, sums)) => self.done(&jobs[index], &got, &sums),
+                Err(failure) if failure.ends_everything() => return Err(failure),
+                Err(failure) => self.tally.fail(&self.screen, &failure),
+            }
+        }
+    }
+
+    /// Receives one file.
+    fn receive(&self, job: &Job) -> impl Future<Output = Result<(Got, Sums), Failure>> + use<> {
+        let wish = Wish {
+            overwrite: overwrite(self.get),
+            parts_in_flight: usize::from(self.get.pace.parallel),
+            ..Wish::new(job.source.path.clone())
+        };
+        let (client, source, target) = (job.client.clone(), job.source.clone(), job.target.clone());
+        let (board, twins) = (Arc::clone(&self.board), job.twins.clone());
+        async move {
+            if let Some(twin) = twins.iter().find(|twin| tree::is_one(twin, &target)) {
+                return Err(folder::one_name(&target, twin));
+            }
+            let watcher = Arc::new(board.file(source.name().unwrap_or_default()));
+            let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
+            match get_file(&client, &wish, &target, &progress).await {
+                Ok(got) => Ok((got, watcher.sums())),
+                Err(TransferError::Unprovable { .. }) => Err(unprovable(&client, &source).await),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Returns the targets that several jobs have: they are done one after the other.
+fn shared_targets(jobs: &[Job]) -> HashSet<&PathBuf> {
+    let mut seen = HashSet::new();
+    jobs.iter().map(|job| &job.target).filter(|target| !seen.insert(*target)).collect()
 }
 
 fn overwrite(get: &Get) -> Overwrite {
@@ -190,33 +244,12 @@ fn is_a_folder(source: &Remote) -> Failure {
     Failure::usage(format!("{source} is a folder")).hint("add -r to receive it with everything in it")
 }
 
-async fn receive(job: &Job, get: &Get, board: &Arc<Board>) -> Result<(Got, Sums), Failure> {
-    if let Some(twin) = job.twins.iter().find(|twin| tree::is_one(twin, &job.target)) {
-        return Err(folder::one_name(&job.target, twin));
-    }
-    let watcher = Arc::new(board.file(job.source.name().unwrap_or_default()));
-    let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
-    let wish = Wish {
-        overwrite: overwrite(get),
-        parts_in_flight: usize::from(get.pace.parallel),
-        ..Wish::new(job.source.path.clone())
-    };
-    match get_file(&job.client, &wish, &job.target, &progress).await {
-        Ok(got) => Ok((got, watcher.sums())),
-        Err(TransferError::Unprovable { .. }) => Err(unprovable(job).await),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Tells a folder from a file without a hash.
-async fn unprovable(job: &Job) -> Failure {
-    match job.client.api().stat(&job.source.path).await {
-        Ok(about) if about.kind == EntryKind::Folder => is_a_folder(&job.source),
-        _ => Failure::new(
-            Code::Temporary,
-            format!("{} has no hash yet by which it could be proven", job.source),
-        )
-        .hint("run the same command again in a moment"),
+async fn unprovable(client: &Client, source: &Remote) -> Failure {
+    match client.api().stat(&source.path).await {
+        Ok(about) if about.kind == EntryKind::Folder => is_a_folder(source),
+        _ => Failure::new(Code::Temporary, format!("{source} has no hash yet by which it could be proven"))
+            .hint("run the same command again in a moment"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `hapax put`: local files to a server. Owns which file goes where and what is said about it; the transfer itself
 //! is the client's upload engine.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use hapax_proto::span::Length;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::abreast::Abreast;
 use super::context::{Context, Tally};
 use super::tree;
 use crate::args::Put;
@@ -73,15 +74,14 @@ pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
         board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
     }
     let mut run = Run { context, put, client, board, tally };
-    let done = if only { vec![false] } else { run.send_batches(&mut jobs, &linked).await? };
-    for ((job, linked), _) in jobs.iter().zip(linked).zip(done).filter(|(_, done)| !done) {
-        match send(&run.client, job, put, linked, &run.board).await {
-            Ok((outcome, sums)) => run.done(job, &outcome, &sums),
-            Err(failure) if only || failure.ends_everything() => return Err(failure),
-            Err(failure) => run.tally.fail(&context.screen, &failure),
-        }
+    if only {
+        let (outcome, sums) = run.send(&jobs[0], None).await?;
+        run.done(&jobs[0], &outcome, &sums);
+        return Ok(());
     }
-    if only { Ok(()) } else { run.tally.end(&context.screen, "sent") }
+    let done = run.send_batches(&mut jobs, &linked).await?;
+    run.send_rest(&jobs, linked, &done).await?;
+    run.tally.end(&context.screen, "sent")
 }
 
 impl Run<'_> {
@@ -139,6 +139,65 @@ impl Run<'_> {
         }
     }
 
+    /// Sends what went in no batch, several files at a time: a line with a long way is not filled by one photo.
+    async fn send_rest(
+        &mut self,
+        jobs: &[Job],
+        mut linked: Vec<Option<Completed>>,
+        done: &[bool],
+    ) -> Result<(), Failure> {
+        let mut abreast = Abreast::new(self.put.pace.parallel);
+        let shared = shared_targets(jobs);
+        let weigh = |abreast: &Abreast<_>, job: &Job| {
+            // What has the name of another goes in the order in which they were named.
+            let is_alone = shared.contains(&job.target.path) || job.source == Path::new(STDIN);
+            if is_alone { abreast.alone() } else { abreast.weigh(job.size) }
+        };
+        let mut rest = (0..jobs.len()).filter(|index| !done[*index]).peekable();
+        loop {
+            while let Some(index) = rest.next_if(|index| abreast.takes(weigh(&abreast, &jobs[*index]))) {
+                let sending = self.send(&jobs[index], linked[index].take());
+                abreast.begin(weigh(&abreast, &jobs[index]), async move { (index, sending.await) });
+            }
+            let Some((index, sent)) = abreast.next().await else { return Ok(()) };
+            match sent {
+                Ok((outcome, sums)) => self.done(&jobs[index], &outcome, &sums),
+                Err(failure) if failure.ends_everything() => return Err(failure),
+                Err(failure) => self.tally.fail(&self.context.screen, &failure),
+            }
+        }
+    }
+
+    /// Sends one file.
+    fn send(
+        &self,
+        job: &Job,
+        linked: Option<Completed>,
+    ) -> impl Future<Output = Result<(Outcome, Sums), Failure>> + use<> {
+        let (client, source, wish) = (self.client.clone(), job.source.clone(), wish(job, self.put));
+        let (board, shown) = (Arc::clone(&self.board), shown(job));
+        async move {
+            let watcher = Arc::new(board.file(&shown));
+            if let Some(stored) = linked {
+                return Ok((Outcome { how: How::Instant, stored }, watcher.sums()));
+            }
+            let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
+            let from_stdin = source == Path::new(STDIN);
+            let sent = if from_stdin {
+                put_stream(&client, std::io::stdin(), &wish, &progress).await
+            } else {
+                put_file(&client, &source, &wish, &progress).await
+            };
+            match sent.map_err(Failure::from) {
+                Ok(outcome) => Ok((outcome, watcher.sums())),
+                Err(failure) if from_stdin && failure.code == Code::Temporary => {
+                    Err(failure.hint(STDIN_IS_GONE))
+                }
+                Err(failure) => Err(failure),
+            }
+        }
+    }
+
     /// Puts one batch, on a task of its own.
     fn batch(
         &self,
@@ -173,14 +232,17 @@ impl Run<'_> {
     }
 }
 
+/// Returns the targets that several jobs have: they are done one after the other.
+fn shared_targets(jobs: &[Job]) -> HashSet<&RemotePath> {
+    let mut seen = HashSet::new();
+    jobs.iter().map(|job| &job.target.path).filter(|target| !seen.insert(*target)).collect()
+}
+
 /// Returns the jobs that may be done in any order together with others, and their sizes: files that are to be sent, and
 /// that are alone under their name.
 fn together(jobs: &[Job], linked: &[Option<Completed>]) -> Vec<(usize, u64)> {
-    let mut named: HashMap<&RemotePath, u32> = HashMap::new();
-    for job in jobs {
-        *named.entry(&job.target.path).or_default() += 1;
-    }
-    let fits = |job: &Job| job.source != Path::new(STDIN) && named[&job.target.path] == 1;
+    let shared = shared_targets(jobs);
+    let fits = |job: &Job| job.source != Path::new(STDIN) && !shared.contains(&job.target.path);
     let each = jobs.iter().zip(linked).enumerate();
     each.filter(|(_, (job, linked))| linked.is_none() && fits(job))
         .map(|(index, (job, _))| (index, job.size))
@@ -332,32 +394,6 @@ async fn link(client: &Client, jobs: &[Job], put: &Put) -> Result<Vec<Option<Com
     };
     let silent: Arc<dyn Progress> = Arc::new(Silent);
     Ok(claim_known(client, jobs.iter().map(known).collect(), &silent).await?)
-}
-
-async fn send(
-    client: &Client,
-    job: &Job,
-    put: &Put,
-    linked: Option<Completed>,
-    board: &Arc<Board>,
-) -> Result<(Outcome, Sums), Failure> {
-    let from_stdin = job.source == Path::new(STDIN);
-    let watcher = Arc::new(board.file(&shown(job)));
-    if let Some(stored) = linked {
-        return Ok((Outcome { how: How::Instant, stored }, watcher.sums()));
-    }
-    let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
-    let wish = wish(job, put);
-    let sent = if from_stdin {
-        put_stream(client, std::io::stdin(), &wish, &progress).await
-    } else {
-        put_file(client, &job.source, &wish, &progress).await
-    };
-    match sent.map_err(Failure::from) {
-        Ok(outcome) => Ok((outcome, watcher.sums())),
-        Err(failure) if from_stdin && failure.code == Code::Temporary => Err(failure.hint(STDIN_IS_GONE)),
-        Err(failure) => Err(failure),
-    }
 }
 
 fn shown(job: &Job) -> String {

@@ -112,6 +112,39 @@ fn two_files_of_one_target_go_in_their_order() {
     assert_eq!(requests(&server, "StoreBatch"), 1);
 }
 
+/// One photo after the other leaves a line with a long way idle most of the time.
+#[test]
+fn files_that_fit_into_no_batch_are_on_the_way_together() {
+    let server = Server::start();
+    let line = Line::to(&server);
+    let client = server.client().through(&line);
+    write_many(&client, "photos", 7, 3 << 20);
+    line.hold_after(Way::Up, 1 << 20);
+    let put = client.command(&["put", "-r", "--parallel", "3", "photos/", ":/photos/"]).spawn().unwrap();
+    line.wait_until_held_on(3);
+    line.reset();
+    assert!(put.wait_with_output().unwrap().status.success());
+    line.hold_after(Way::Down, 1 << 20);
+    let get = client.command(&["get", "-r", "--parallel", "3", ":/photos/", "photos-again"]).spawn().unwrap();
+    line.wait_until_held_on(3);
+    line.reset();
+    assert!(get.wait_with_output().unwrap().status.success());
+    assert_same(&client, ":/photos/", "photos", 7);
+}
+
+#[test]
+fn two_files_that_come_to_one_name_come_in_their_order() {
+    let server = Server::start();
+    let client = server.client();
+    client.write("one/x", 3 << 20, 1);
+    let second = client.write("two/x", 3 << 20, 2);
+    client.ok(&["put", "-r", "one", "two", ":/"]);
+    client.ok(&["get", "-r", "--overwrite", ":/one/", ":/two/", "both/"]);
+    assert!(fs::read(client.path("both/x")).unwrap() == fs::read(second).unwrap());
+    client.ok(&["put", "-r", "one/", "two/", ":/both/"]);
+    client.ok(&["verify", "two/x", ":/both/x"]);
+}
+
 #[test]
 fn a_folder_whose_put_was_killed_is_finished_by_the_same_command() {
     const FILES: usize = 700;

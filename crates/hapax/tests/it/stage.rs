@@ -218,7 +218,8 @@ struct Gate {
 struct State {
     /// How many bytes may go up, and down.
     allowed: [u64; 2],
-    held: bool,
+    /// How many connections wait.
+    held: usize,
 }
 
 impl Line {
@@ -226,7 +227,7 @@ impl Line {
     pub(crate) fn to(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Mutex::new(State { allowed: [u64::MAX; 2], held: false });
+        let state = Mutex::new(State { allowed: [u64::MAX; 2], held: 0 });
         let gate =
             Arc::new(Gate { up: AtomicU64::new(0), down: AtomicU64::new(0), state, changed: Condvar::new() });
         let server = Arc::new(Mutex::new(server.address));
@@ -262,15 +263,20 @@ impl Line {
 
     /// Waits until bytes wait that may not pass.
     pub(crate) fn wait_until_held(&self) {
-        let state = self.gate.state.lock().unwrap();
-        let (state, _) = self.gate.changed.wait_timeout_while(state, PATIENCE, |state| !state.held).unwrap();
-        assert!(state.held, "nothing came that the line could hold");
+        self.wait_until_held_on(1);
+    }
+
+    /// Waits until bytes of so many connections wait that may not pass.
+    pub(crate) fn wait_until_held_on(&self, connections: usize) {
+        let (state, few) = (self.gate.state.lock().unwrap(), |state: &mut State| state.held < connections);
+        let (state, _) = self.gate.changed.wait_timeout_while(state, PATIENCE, few).unwrap();
+        assert!(state.held >= connections, "the line could hold only {}", state.held);
     }
 
     /// Lets everything pass, and counts from nothing; returns what went up and down before.
     pub(crate) fn reset(&self) -> (u64, u64) {
         let mut state = self.gate.state.lock().unwrap();
-        *state = State { allowed: [u64::MAX; 2], held: false };
+        *state = State { allowed: [u64::MAX; 2], held: 0 };
         self.gate.changed.notify_all();
         (self.gate.up.swap(0, Ordering::SeqCst), self.gate.down.swap(0, Ordering::SeqCst))
     }
@@ -288,10 +294,13 @@ impl Gate {
         let count = if way == Way::Up { &self.up } else { &self.down };
         let mut piece = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut piece) {
-            let mut state = self.state.lock().unwrap();
+            let (mut state, mut waits) = (self.state.lock().unwrap(), false);
             while count.load(Ordering::SeqCst) > state.allowed[way as usize] {
-                state.held = true;
-                self.changed.notify_all();
+                if !waits {
+                    waits = true;
+                    state.held += 1;
+                    self.changed.notify_all();
+                }
                 state = self.changed.wait(state).unwrap();
             }
             drop(state);
