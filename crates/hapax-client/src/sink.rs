@@ -4,7 +4,7 @@
 //! Nothing has the target's name before it is whole: parts are written into `name.part`, in any order, and the
 //! finished file is renamed into place.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ pub struct FileId {
     pub inode: u64,
     /// Its device.
     pub device: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self { inode: metadata.ino(), device: metadata.dev() }
+    }
 }
 
 /// Whether a file that has the target's name may be replaced.
@@ -72,8 +78,7 @@ impl Sink {
             let failed = |error| TransferError::io("write", &path, error);
             file.set_len(size.get()).map_err(failed)?;
             let metadata = file.metadata().map_err(failed)?;
-            let id = FileId { inode: metadata.ino(), device: metadata.dev() };
-            Ok((Self { file: Arc::new(file), path: path.into() }, id))
+            Ok((Self { file: Arc::new(file), path: path.into() }, FileId::of(&metadata)))
         })
         .await
     }
@@ -109,8 +114,7 @@ impl Sink {
             }
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
             let metadata = file.metadata().map_err(failed)?;
-            let found = FileId { inode: metadata.ino(), device: metadata.dev() };
-            let ours = found == id && fits(Length::new(metadata.len()));
+            let ours = FileId::of(&metadata) == id && fits(Length::new(metadata.len()));
             Ok(ours.then(|| Self { file: Arc::new(file), path: Arc::clone(&path) }))
         })
         .await
@@ -185,6 +189,11 @@ impl Sink {
                 self.file.set_modified(modified).map_err(failed)?;
             }
             self.file.sync_all().map_err(failed)?;
+            // What is renamed is what has the name, whoever gave it that.
+            let (ours, named) = (self.file.metadata(), std::fs::symlink_metadata(&self.path));
+            if FileId::of(&ours.map_err(failed)?) != FileId::of(&named.map_err(failed)?) {
+                return Err(failed(io::Error::other("another file has its name now")));
+            }
             rename(&self.path, &target, finish.overwrite)?;
             let folder = folder_of(&target);
             File::open(folder)
@@ -265,15 +274,23 @@ pub(crate) async fn room_beside(target: &Path) -> Option<Length> {
     Some(Length::new(found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
+/// Returns the name that a target's file has until it is whole; a number follows where that is taken.
+pub fn temporary(target: &Path) -> Option<PathBuf> {
+    let name = target.file_name()?.to_string_lossy();
+    let stem = &name[..name.floor_char_boundary(STEM_BYTES_MAX)];
+    Some(target.with_file_name(format!("{stem}.part")))
+}
+
 /// Makes `name.part`, or `name.part1` and so on where those are taken.
 fn create_beside(target: &Path) -> Result<(File, PathBuf), TransferError> {
-    let name = target.file_name().ok_or_else(|| TransferError::NotAFile { path: target.to_owned() })?;
-    let name = name.to_string_lossy();
-    let stem = &name[..name.floor_char_boundary(STEM_BYTES_MAX)];
+    let first = temporary(target).ok_or_else(|| TransferError::NotAFile { path: target.to_owned() })?;
     let mut taken = None;
     for number in 0..NAMES_MAX {
-        let ending = if number == 0 { String::new() } else { number.to_string() };
-        let path = target.with_file_name(format!("{stem}.part{ending}"));
+        let mut path = first.clone().into_os_string();
+        if number > 0 {
+            path.push(number.to_string());
+        }
+        let path = PathBuf::from(path);
         match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = Some(error),
@@ -318,6 +335,19 @@ mod tests {
     use super::*;
 
     const FINISH: Finish = Finish { overwrite: Overwrite::Never, modified: None, executable: false };
+
+    #[tokio::test]
+    async fn what_took_the_name_of_the_temporary_file_is_not_published_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let (sink, _) = Sink::create(&target, Length::new(1)).await.unwrap();
+        assert_eq!(sink.path(), temporary(&target).unwrap());
+        let other = folder.path().join("other");
+        std::fs::write(&other, "2").unwrap();
+        std::fs::rename(&other, sink.path()).unwrap();
+        assert!(sink.publish(&target, FINISH).await.is_err());
+        assert!(!target.exists());
+    }
 
     #[tokio::test]
     async fn a_file_appears_whole_with_its_time_and_its_bit() {

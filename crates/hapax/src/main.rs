@@ -139,6 +139,12 @@ fn begin_log(rules: &str) -> Result<(), Failure> {
             .hint("write error, warn, info, debug, trace, or rules like hapax_client=debug")
     })?;
     let coloured = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(coloured)
+        .with_writer(std::io::stderr)
+        // They would go to standard error, too, and panic where that is what failed.
+        .log_internal_errors(false)
+        .init();
     Ok(())
 }

@@ -29,6 +29,9 @@ use crate::progress::{Event, Progress, Silent};
 use crate::source::{Facts, Hashed, Source};
 use crate::tasks::joined;
 
+/// Threads that hash one file: more than a disk keeps busy, and so few that others find one to write the checkpoint with.
+const THREADS_MAX: usize = 16;
+
 /// What the server said.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
@@ -106,7 +109,7 @@ impl Subject {
         let unread = parts(self.facts.size()).map(|(part, _)| part);
         let unread: VecDeque<_> = unread.filter(|part| self.journal.value(*part).is_none()).collect();
         let unread = Arc::new(Mutex::new(unread));
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
         let (sender, mut receiver) = mpsc::channel(2 * threads);
         let mut hashing = JoinSet::new();
         for _ in 0..threads {

@@ -8,7 +8,9 @@ mod web;
 mod folder;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use hapax_client::client::Client;
 use hapax_client::download::{Get as Wish, Got, How, Listed, get_file, get_stream};
 use hapax_client::foreign::Address;
 use hapax_client::progress::Progress;
-use hapax_client::sink::Overwrite;
+use hapax_client::sink::{Overwrite, temporary};
 use hapax_proto::dialect::native::EntryKind;
 use serde::Serialize;
 
@@ -115,11 +117,9 @@ impl Run<'_> {
     /// Receives files, several at a time: a line with a long way is not filled by one photo.
     async fn receive_all(&mut self, jobs: &[Job]) -> Result<(), Failure> {
         let mut abreast = Abreast::new(self.get.pace.parallel);
-        let shared = shared_targets(jobs);
+        let together = together(jobs);
         let weigh = |abreast: &Abreast<_>, job: &Job| {
-            // What may have the name of an earlier one is looked at when that one is there.
-            let is_alone = shared.contains(&job.target) || !job.twins.is_empty() || job.listed.is_none();
-            if is_alone { abreast.alone() } else { abreast.weigh(job.size) }
+            if together.contains(job.target.as_path()) { abreast.weigh(job.size) } else { abreast.alone() }
         };
         let mut rest = jobs.iter().enumerate().peekable();
         loop {
@@ -160,10 +160,24 @@ impl Run<'_> {
     }
 }
 
-/// Returns the targets that several jobs have: they are done one after the other.
-fn shared_targets(jobs: &[Job]) -> HashSet<&PathBuf> {
-    let mut seen = HashSet::new();
-    jobs.iter().map(|job| &job.target).filter(|target| !seen.insert(*target)).collect()
+/// Returns the targets of jobs that may be done beside others. The rest goes alone and in order: whose size nobody told, and
+/// what has a name that another one has, may have on some file systems, or has until it is whole.
+fn together(jobs: &[Job]) -> HashSet<&Path> {
+    let mut targets: HashSet<&Path> = HashSet::new();
+    let mut twice: HashSet<&Path> = HashSet::new();
+    for job in jobs {
+        if !targets.insert(&job.target) {
+            twice.insert(&job.target);
+        }
+    }
+    let temporaries: HashSet<PathBuf> = jobs.iter().filter_map(|job| temporary(&job.target)).collect();
+    let is_temporary = |job: &Job| {
+        let name = job.target.as_os_str().as_bytes();
+        let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        temporaries.contains(Path::new(OsStr::from_bytes(&name[..name.len() - digits])))
+    };
+    let fits = |job: &&Job| job.listed.is_some() && job.twins.is_empty() && !is_temporary(job);
+    jobs.iter().filter(fits).map(|job| &*job.target).filter(|target| !twice.contains(target)).collect()
 }
 
 fn overwrite(get: &Get) -> Overwrite {

@@ -1,7 +1,8 @@
 //! `hapax put`: local files to a server. Owns which file goes where and what is said about it; the transfer itself
 //! is the client's upload engine.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +100,7 @@ impl Run<'_> {
         linked: &[Option<Completed>],
     ) -> Result<Vec<bool>, Failure> {
         let mut through = vec![false; jobs.len()];
-        let small = together(jobs, linked);
+        let small = unlinked(jobs, linked);
         if small.len() < 2 {
             return Ok(through);
         }
@@ -147,17 +148,11 @@ impl Run<'_> {
         done: &[bool],
     ) -> Result<(), Failure> {
         let mut abreast = Abreast::new(self.put.pace.parallel);
-        let shared = shared_targets(jobs);
-        let weigh = |abreast: &Abreast<_>, job: &Job| {
-            // What has the name of another goes in the order in which they were named.
-            let is_alone = shared.contains(&job.target.path) || job.source == Path::new(STDIN);
-            if is_alone { abreast.alone() } else { abreast.weigh(job.size) }
-        };
         let mut rest = (0..jobs.len()).filter(|index| !done[*index]).peekable();
         loop {
-            while let Some(index) = rest.next_if(|index| abreast.takes(weigh(&abreast, &jobs[*index]))) {
+            while let Some(index) = rest.next_if(|index| abreast.takes(abreast.weigh(jobs[*index].size))) {
                 let sending = self.send(&jobs[index], linked[index].take());
-                abreast.begin(weigh(&abreast, &jobs[index]), async move { (index, sending.await) });
+                abreast.begin(abreast.weigh(jobs[index].size), async move { (index, sending.await) });
             }
             let Some((index, sent)) = abreast.next().await else { return Ok(()) };
             match sent {
@@ -232,21 +227,30 @@ impl Run<'_> {
     }
 }
 
-/// Returns the targets that several jobs have: they are done one after the other.
-fn shared_targets(jobs: &[Job]) -> HashSet<&RemotePath> {
-    let mut seen = HashSet::new();
-    jobs.iter().map(|job| &job.target.path).filter(|target| !seen.insert(*target)).collect()
+/// Returns the jobs that are to be sent, and their sizes.
+fn unlinked(jobs: &[Job], linked: &[Option<Completed>]) -> Vec<(usize, u64)> {
+    let each = jobs.iter().zip(linked).enumerate();
+    each.filter(|(_, (_, linked))| linked.is_none()).map(|(index, (job, _))| (index, job.size)).collect()
 }
 
-/// Returns the jobs that may be done in any order together with others, and their sizes: files that are to be sent, and
-/// that are alone under their name.
-fn together(jobs: &[Job], linked: &[Option<Completed>]) -> Vec<(usize, u64)> {
-    let shared = shared_targets(jobs);
-    let fits = |job: &Job| job.source != Path::new(STDIN) && !shared.contains(&job.target.path);
-    let each = jobs.iter().zip(linked).enumerate();
-    each.filter(|(_, (job, linked))| linked.is_none() && fits(job))
-        .map(|(index, (job, _))| (index, job.size))
-        .collect()
+/// Returns the jobs that have a target of their own: no file takes the place of another that the same command sends.
+fn distinct(jobs: Vec<Job>, mut refuse: impl FnMut(&Failure)) -> Vec<Job> {
+    let mut first: HashMap<RemotePath, PathBuf> = HashMap::new();
+    let mut is_first = |job: &Job| match first.entry(job.target.path.clone()) {
+        Entry::Vacant(free) => {
+            free.insert(job.source.clone());
+            true
+        }
+        Entry::Occupied(earlier) => {
+            if *earlier.get() != job.source {
+                let (ours, theirs) = (job.source.display(), earlier.get().display());
+                let failure = format!("{ours} would take the place of {theirs} as {}", job.target);
+                refuse(&Failure::new(Code::Conflict, failure).hint("put it under another name"));
+            }
+            false
+        }
+    };
+    jobs.into_iter().filter(|job| is_first(job)).collect()
 }
 
 /// Tells the two sides apart.
@@ -309,7 +313,7 @@ fn plan(
             }
         }
     }
-    Ok((jobs, folders))
+    Ok((distinct(jobs, |failure| tally.fail(&context.screen, failure)), folders))
 }
 
 fn inside(root: &Remote, names: &[String]) -> Result<Remote, Failure> {
