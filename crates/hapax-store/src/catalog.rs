@@ -285,6 +285,8 @@ pub enum Intent {
         space: SpaceId,
         /// Which file.
         path: EntryPath,
+        /// What must stand there.
+        expect: Expect,
         /// The new mtime in milliseconds since the epoch, if it changes.
         mtime: Option<i64>,
         /// The new executable bit, if it changes.

@@ -63,15 +63,15 @@ impl Store {
         self.commit(Intent::Remove { space, path, expect, recursive, now: self.now() }).map(drop)
     }
 
-    /// Changes mtime and executable bit of a file.
+    /// Changes mtime and executable bit of a file, if what is expected stands there.
     pub fn set_meta(
         &self,
         space: SpaceId,
-        path: EntryPath,
+        (path, expect): (EntryPath, Expect),
         mtime: Option<i64>,
         executable: Option<bool>,
     ) -> Result<(), StoreError> {
-        self.commit(Intent::SetMeta { space, path, mtime, executable }).map(drop)
+        self.commit(Intent::SetMeta { space, path, expect, mtime, executable }).map(drop)
     }
 }
 

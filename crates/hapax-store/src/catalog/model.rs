@@ -329,8 +329,8 @@ impl Tables {
             Intent::Remove { space, path, expect, recursive, now } => {
                 self.remove(*space, path, *expect, *recursive, *now)
             }
-            Intent::SetMeta { space, path, mtime, executable } => {
-                self.set_meta(*space, path, *mtime, *executable)
+            Intent::SetMeta { space, path, expect, mtime, executable } => {
+                self.set_meta((*space, path, *expect), *mtime, *executable)
             }
             Intent::CreateUpload(new) => self.create_upload(new),
             Intent::Store(store) => self.store(store),

@@ -220,8 +220,8 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::Remove { space, path, expect, recursive, now } => {
             entries::remove(db, *space, path, *expect, *recursive, *now)
         }
-        Intent::SetMeta { space, path, mtime, executable } => {
-            entries::set_meta(db, *space, path, *mtime, *executable)
+        Intent::SetMeta { space, path, expect, mtime, executable } => {
+            entries::set_meta(db, (*space, path, *expect), *mtime, *executable)
         }
         Intent::CreateUpload(new) => uploads::create(db, new),
         Intent::Store(store) => uploads::store(db, store),

@@ -265,7 +265,8 @@ impl Author<'_> {
             Verb::SetMeta => {
                 let mtime = (self.number(2, 2) == 0).then(|| i64::from(self.number(3, 4)));
                 let executable = (self.number(4, 2) == 0).then_some(true);
-                Intent::SetMeta { space, path: self.standing(1, space), mtime, executable }
+                let path = self.standing(1, space);
+                Intent::SetMeta { space, expect: self.expect(space, &path), path, mtime, executable }
             }
             Verb::CreateUpload => self.create_upload(space),
             Verb::Store
