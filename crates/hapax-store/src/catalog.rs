@@ -685,6 +685,9 @@ pub trait Catalog: Send + Sync {
     /// Returns an upload.
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError>;
 
+    /// Returns the upload that a user created under a key, ended or not.
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError>;
+
     /// Returns a user's uploads behind `after`, by id.
     fn uploads(&self, user: UserId, after: Option<UploadId>, limit: usize)
     -> Result<Vec<Upload>, StoreError>;

@@ -177,6 +177,12 @@ impl Store {
         }
     }
 
+    /// Returns the upload that a user created under a key, ended or not. Whoever never heard the answer to its creation
+    /// knows nothing else of it.
+    pub fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.catalog().upload_by_key(user, key)
+    }
+
     /// Returns an upload.
     ///
     /// # Errors

@@ -153,6 +153,11 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().upload(id))
     }
 
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        let own = self.locked().uploads_of(user, None, usize::MAX);
+        Ok(own.into_iter().find(|upload| upload.key.as_deref() == Some(key)))
+    }
+
     fn uploads(
         &self,
         user: UserId,

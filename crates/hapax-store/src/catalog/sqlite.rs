@@ -347,6 +347,10 @@ impl Catalog for SqliteCatalog {
         self.read("read an upload", |db| uploads::find(db, id))
     }
 
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.read("find an upload by its key", |db| uploads::find_by_key(db, user, key))
+    }
+
     fn uploads(
         &self,
         user: UserId,

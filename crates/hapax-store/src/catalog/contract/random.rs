@@ -22,6 +22,7 @@ use crate::key::{Fingerprint, Lookup};
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const PATHS: [&str; 10] = ["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/e", "/e/a", "/"];
 const UPLOADS: u8 = 5;
+const UPLOAD_KEYS: u8 = 9;
 const OBJECTS: u8 = 8;
 /// How many cells the content of each fingerprint has.
 const IDENTITIES: [u64; 5] = [0, 1, 1, 2, 3];
@@ -363,7 +364,7 @@ impl Author<'_> {
         Intent::CreateUpload(Box::new(NewUpload {
             id: upload(free.unwrap_or(self.number(1, UPLOADS))),
             user: UserId(i64::from(self.number(2, 2)) + if self.draft.wrong { 2 } else { 1 }),
-            key: (self.number(4, 3) != 0).then(|| self.number(5, 9).to_string()),
+            key: (self.number(4, 3) != 0).then(|| self.number(5, UPLOAD_KEYS).to_string()),
             space,
             path: self.path(2),
             size: known.then(|| cells(u64::from(self.number(5, 5)))),
@@ -581,6 +582,9 @@ fn ask_uploads(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         }
         for user in (0..4).map(UserId) {
             tell(format!("uploads {user}"), &catalog.uploads(user, None, 9).unwrap());
+            for key in (0..UPLOAD_KEYS).map(|key| key.to_string()) {
+                tell(format!("upload of {user} by {key}"), &catalog.upload_by_key(user, &key).unwrap());
+            }
             tell(format!("uploads {user} {number}"), &catalog.uploads(user, Some(id), 1).unwrap());
         }
     }

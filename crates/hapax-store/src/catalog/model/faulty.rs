@@ -208,6 +208,10 @@ impl Catalog for FaultyCatalog {
         self.inner.upload(id)
     }
 
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.inner.upload_by_key(user, key)
+    }
+
     fn uploads(
         &self,
         user: UserId,
