@@ -2,9 +2,12 @@
 //! everybody, and what lies in pieces or among dead bytes is put together. F8 of the reliability design.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use hapax_proto::digest::{Digests, FileHash};
+use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
+use hapax_store::catalog::model::faulty::Look;
 use hapax_store::catalog::{Blob, Expect, Refusal};
 use hapax_store::check::Depth;
 use hapax_store::disk::Disk;
@@ -74,6 +77,63 @@ fn second_user(session: &Session) -> Actor<'_> {
     let user = store.create_user("bob".to_owned(), "$hash".to_owned(), false).unwrap();
     let space = store.catalog().user("bob").unwrap().unwrap().space;
     Actor { store, user, space }
+}
+
+// ---------------------------------------------------------------- check
+
+/// What else goes on while a check reads.
+#[derive(Debug, Clone, Copy)]
+enum Meanwhile {
+    Removed,
+    Replaced,
+    Promoted,
+    Merged,
+}
+
+/// A check of all data reads for hours what it listed at the start of them.
+#[test]
+fn a_check_takes_nothing_for_damaged_that_was_removed_or_moved_while_it_read() {
+    for meanwhile in [Meanwhile::Removed, Meanwhile::Replaced, Meanwhile::Promoted, Meanwhile::Merged] {
+        let _case = Case(format!("{meanwhile:?}"));
+        let mut session = Session::new();
+        store_in_two(&mut session, "a", "/a", 1);
+        session.step(Step::Put { path: "/small", seed: 2, size: 100 }).unwrap();
+        match meanwhile {
+            Meanwhile::Promoted => session.step(Step::Put { path: "/again", seed: 1, size: FILE }).unwrap(),
+            Meanwhile::Merged => {
+                session.step(Step::Create { name: "member", path: "/member", size: FILE }).unwrap();
+                let whole = Step::Send { name: "member", part: 0, seed: 1, from: 0, to: FILE };
+                session.step(whole).unwrap();
+                session.step(Step::Compose { path: "/whole", of: &["member"] }).unwrap();
+            }
+            Meanwhile::Removed | Meanwhile::Replaced => {}
+        }
+        let first = layout().object(objects(&session, "/a")[0]);
+        let (store, disk, space) =
+            (Arc::clone(session.rig.store()), session.rig.disk.clone(), session.rig.space);
+        let user = session.rig.user;
+        session.rig.catalog.meanwhile(Look::Blobs, move || {
+            let actor = Actor { store: &store, user, space };
+            match meanwhile {
+                Meanwhile::Removed | Meanwhile::Replaced => {
+                    for path in ["/a", "/small"] {
+                        let path = EntryPath::parse(path).unwrap();
+                        store.remove(space, path, Expect::Anything, false).unwrap();
+                    }
+                }
+                Meanwhile::Promoted => {
+                    disk.remove(&first).unwrap();
+                    store.scrub(UNPACED).unwrap();
+                }
+                Meanwhile::Merged => assert_eq!(store.identify_pending(UNPACED).unwrap(), 1),
+            }
+            store.sweep(Keep::Nothing).unwrap();
+            if let Meanwhile::Replaced = meanwhile {
+                actor.put("/a", &content(1, FILE)).unwrap();
+            }
+        });
+        session.actor().assert_sound();
+    }
 }
 
 // ---------------------------------------------------------------- scrub
