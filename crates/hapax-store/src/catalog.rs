@@ -637,6 +637,9 @@ pub trait Catalog: Send + Sync {
     /// Returns the extents of a content that overlap a span, ascending.
     fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError>;
 
+    /// Hands over all extents of a content, ascending, as of one moment. `each` must not ask the catalog.
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError>;
+
     /// Returns a content that is kept in the catalog itself, sealed.
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError>;
 

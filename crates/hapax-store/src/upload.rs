@@ -264,7 +264,7 @@ impl Store {
         content: crate::catalog::ContentId,
     ) -> Result<Vec<(PartNumber, PartValue)>, StoreError> {
         let mut values = Vec::new();
-        each_extent(self.catalog(), content, |extent| values.extend(self.value_of(extent)))?;
+        self.catalog().each_extent(content, &mut |extent| values.extend(self.value_of(&extent)))?;
         Ok(values)
     }
 

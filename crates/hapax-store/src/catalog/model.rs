@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
-use hapax_proto::span::{Length, Span};
+use hapax_proto::span::{Length, SIZE_MAX, Span};
 
 use self::tables::Tables;
 use super::{
@@ -100,6 +100,12 @@ impl Catalog for ModelCatalog {
 
     fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError> {
         Ok(self.locked().extents(content, span, limit))
+    }
+
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        let whole = Span::whole(Length::new(SIZE_MAX));
+        self.locked().extents(content, whole, usize::MAX).into_iter().for_each(each);
+        Ok(())
     }
 
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
-use hapax_proto::span::{Length, Span};
+use hapax_proto::span::{Length, SIZE_MAX, Span};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
@@ -292,6 +292,11 @@ impl Catalog for SqliteCatalog {
 
     fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError> {
         self.read("read extents", |db| blobs::extents(db, content, span, limit))
+    }
+
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        let whole = Span::whole(Length::new(SIZE_MAX));
+        self.read("read extents", |db| blobs::each_extent(db, content, whole, usize::MAX, each))
     }
 
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {

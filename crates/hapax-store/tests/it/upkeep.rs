@@ -136,6 +136,32 @@ fn a_check_takes_nothing_for_damaged_that_was_removed_or_moved_while_it_read() {
     }
 }
 
+/// The values of a tree are those of the content that its entry shows, whatever it shows a moment later.
+#[test]
+fn a_tree_is_whole_although_its_content_was_merged_into_another_one_meanwhile() {
+    const SIZE: u64 = (16 << 20) + 5;
+    let mut session = Session::new();
+    for (name, path) in [("held", "/held"), ("member", "/member")] {
+        session.step(Step::Create { name, path, size: SIZE }).unwrap();
+        session.step(Step::Send { name, part: 0, seed: 1, from: 0, to: 16 << 20 }).unwrap();
+        session.step(Step::Send { name, part: 1, seed: 1, from: 0, to: 5 }).unwrap();
+    }
+    session.step(Step::Finish { name: "held" }).unwrap();
+    session.step(Step::Compose { path: "/whole", of: &["member"] }).unwrap();
+    let tree = |path: &str| {
+        let path = EntryPath::parse(path).unwrap();
+        session.rig.store().entry_with_values(session.rig.space, &path).unwrap().map(|(_, values)| values)
+    };
+    let expected = tree("/held");
+    assert_eq!(expected.as_ref().map(Vec::len), Some(2));
+    let store = Arc::clone(session.rig.store());
+    session.rig.catalog.meanwhile(Look::Entry, move || {
+        assert_eq!(store.identify_pending(UNPACED).unwrap(), 1);
+        store.sweep(Keep::Nothing).unwrap();
+    });
+    assert_eq!(tree("/whole"), expected);
+}
+
 // ---------------------------------------------------------------- scrub
 
 #[test]

@@ -528,6 +528,9 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         tell(format!("version {content}"), &catalog.version(content).unwrap());
         tell(format!("inline {content}"), &catalog.inline(content).unwrap());
         tell(format!("extents {content}"), &catalog.extents(content, whole(), 9).unwrap());
+        let mut each = Vec::new();
+        catalog.each_extent(content, &mut |extent| each.push(extent)).unwrap();
+        assert_eq!(each, catalog.extents(content, whole(), usize::MAX).unwrap());
         let inside = Span::new(Offset::new(CELL / 2), Offset::new(CELL + 1)).unwrap();
         tell(format!("extents {content} inside"), &catalog.extents(content, inside, 1).unwrap());
         tell(format!("extents {content} nowhere"), &catalog.extents(content, span(1, 0), 9).unwrap());

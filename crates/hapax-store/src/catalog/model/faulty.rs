@@ -193,6 +193,10 @@ impl Catalog for FaultyCatalog {
         extents
     }
 
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        self.inner.each_extent(content, each)
+    }
+
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.inline(content)
     }
