@@ -8,8 +8,9 @@ use hapax_proto::digest::{Digests, FileHash};
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
 use hapax_store::catalog::model::faulty::Look;
-use hapax_store::catalog::{Blob, Expect, Refusal};
+use hapax_store::catalog::{Blob, EntryKind, Expect, Refusal};
 use hapax_store::check::Depth;
+use hapax_store::content::Shown;
 use hapax_store::disk::Disk;
 use hapax_store::disk::faulty::{Failure, Fault, Operation, Torn};
 use hapax_store::error::StoreError;
@@ -160,6 +161,40 @@ fn a_tree_is_whole_although_its_content_was_merged_into_another_one_meanwhile() 
         store.sweep(Keep::Nothing).unwrap();
     });
     assert_eq!(tree("/whole"), expected);
+}
+
+/// A composed file of many extents turns out to be the equal of another one while somebody reads it. What it was read
+/// from is given up then.
+#[test]
+fn a_reader_goes_on_in_the_copy_that_stays() {
+    const PIECE: u64 = 70_000;
+    const PIECES: u64 = 80;
+    let mut session = Session::new();
+    let leaked = |piece: u64| &*Box::leak(format!("piece {piece}").into_boxed_str());
+    let names: Vec<&'static str> = (0..PIECES).map(leaked).collect();
+    for (seed, name) in (0..).zip(&names) {
+        session.step(Step::Create { name, path: "/member", size: PIECE }).unwrap();
+        session.step(Step::Send { name, part: 0, seed, from: 0, to: PIECE }).unwrap();
+    }
+    session.step(Step::Compose { path: "/whole", of: names.leak() }).unwrap();
+    let plain = (0..PIECES).flat_map(|seed| content(seed, PIECE)).collect::<Vec<_>>();
+    session.actor().put("/held", &plain).unwrap();
+    let (store, space) = (session.rig.store(), session.rig.space);
+    let path = EntryPath::parse("/whole").unwrap();
+    let entry = store.entry(space, &path).unwrap().unwrap();
+    let EntryKind::File { blob, entity, .. } = entry.kind else { panic!("it is a file") };
+    let shown = Shown { blob: blob.id, entry: Some((space, path, entity)) };
+    let mut reader = store.read_blob(&blob).unwrap().shown_by(shown);
+    let mut bytes = Vec::new();
+    let first = Span::whole(Length::new(PIECE));
+    reader.read(first, &mut bytes).unwrap();
+    assert_eq!(objects(&session, "/whole").len() as u64, PIECES, "more than are looked up at once");
+    assert_eq!(store.identify_pending(UNPACED).unwrap(), 1);
+    store.sweep(Keep::Nothing).unwrap();
+    assert_ne!(self::blob(&session, "/whole").id, blob.id, "it is the other one now");
+    let rest = Span::new(first.end(), blob.size.end()).unwrap();
+    reader.read(rest, &mut bytes).unwrap();
+    assert!(bytes == plain);
 }
 
 // ---------------------------------------------------------------- scrub
