@@ -11,6 +11,9 @@ use crate::store::Store;
 /// Names read at a time while a tree is walked.
 const PAGE: usize = 512;
 
+/// The values of the parts of a file, ascending.
+pub type PartValues = Vec<(PartNumber, PartValue)>;
+
 impl Store {
     /// Returns the entry at a path.
     pub fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {
@@ -23,7 +26,7 @@ impl Store {
         &self,
         space: SpaceId,
         path: &EntryPath,
-    ) -> Result<Option<(Entry, Vec<(PartNumber, PartValue)>)>, StoreError> {
+    ) -> Result<Option<(Entry, PartValues)>, StoreError> {
         let content = |entry: &Entry| match &entry.kind {
             EntryKind::File { blob, .. } if blob.size > PART => Some((blob.content, part_count(blob.size))),
             _ => None,
