@@ -258,9 +258,17 @@ impl Api {
         self.post(entry(path), operation).await
     }
 
-    /// Gives an entry another modification time or executable bit.
-    pub async fn patch(&self, path: &RemotePath, wanted: &EntryPatch) -> Result<EntryInfo, TransferError> {
-        self.wire.ask(Ask::new(Method::PATCH, entry(path)).json(wanted)).await?.json().await
+    /// Gives a file another modification time or executable bit, if the content with this entity tag stands there. Safe to
+    /// repeat.
+    pub async fn patch(
+        &self,
+        path: &RemotePath,
+        etag: &str,
+        wanted: &EntryPatch,
+    ) -> Result<EntryInfo, TransferError> {
+        let mut ask = Ask::new(Method::PATCH, entry(path)).json(wanted);
+        ask.fields.insert(IF_MATCH, field(etag)?);
+        self.wire.ask(ask).await?.json().await
     }
 
     /// Removes an entry; a folder that is not empty only if asked.

@@ -175,7 +175,8 @@ async fn round(
         return Ok(());
     }
     let proven = Arc::new(values(client, &get.source, version, progress).await?);
-    let keeper = Arc::new(Keeper::new(begun.sink.clone(), Arc::clone(log), Arc::clone(progress)));
+    let file = (begun.sink.clone(), begun.filling);
+    let keeper = Arc::new(Keeper::new(file, Arc::clone(log), Arc::clone(progress)));
     let line = Line::new(client, &get.source, version, progress);
     let mut missing = begun.missing.iter().copied();
     let mut lines = tokio::task::JoinSet::new();

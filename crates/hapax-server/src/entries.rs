@@ -15,7 +15,7 @@ use http::StatusCode;
 
 use crate::auth::access_id;
 use crate::call::{Call, Place, bad_field, long_path};
-use crate::files::{Contents, remove, spell_entity_tag};
+use crate::files::{Contents, remove, spell_entity_tag, weigh};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
@@ -185,13 +185,20 @@ async fn described(call: &Call<'_>, status: StatusCode, place: Place) -> Result<
     Ok(respond::json(status, &info.ok_or(Kind::NotFound)?))
 }
 
-/// `PATCH /api/v1/entries/<path>`: changes what is said about a file beside its bytes.
+/// `PATCH /api/v1/entries/<path>`: changes what is said about a file beside its bytes, if the request's preconditions
+/// hold.
 pub async fn patch(call: &mut Call<'_>, named: UrlPath) -> Result<Response, Refusal> {
     let place = call.place(named).await?;
     let EntryPatch { mtime, executable } = call.json().await?;
     let mtime = stamp::parse_mtime(mtime.as_deref())?;
     let (space, path) = (place.space.id, place.path.clone());
-    call.store(move |store| store.set_meta(space, path, mtime, executable)).await?;
+    let entry = call.store(move |store| store.entry(space, &path)).await?.ok_or(Kind::NotFound)?;
+    let standing = weigh(&call.app.store, &call.parts.headers, Some(entry))?;
+    if !standing.holds {
+        return Err(Kind::PreconditionFailed.into());
+    }
+    let target = (place.path.clone(), standing.expect);
+    call.store(move |store| store.set_meta(space, target, mtime, executable)).await?;
     described(call, StatusCode::OK, place).await
 }
 

@@ -22,7 +22,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::validator::{EntityTag, HttpDate};
 use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Space, SpaceId};
-use hapax_store::content::ContentReader;
+use hapax_store::content::{ContentReader, Shown};
 use hapax_store::error::StoreError;
 use hapax_store::file::FileIntake;
 use hapax_store::key::Fingerprint;
@@ -42,6 +42,8 @@ pub use digests::{Choice, READ_MAX, choose, preferences, wanted};
 pub struct Readable {
     /// The bytes.
     pub blob: Blob,
+    /// What shows them.
+    pub shown: Shown,
     /// What decides the answer.
     pub facts: Facts,
     /// What describes it.
@@ -66,12 +68,13 @@ pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> 
         content_type: content_type(meta.media_type.as_deref(), name),
         location: location(call.app, &place.space, &place.path),
     };
-    send(call, Readable { blob: blob.clone(), facts, description }).await
+    let shown = Shown { blob: blob.id, entry: Some((place.space.id, place.path, *entity)) };
+    send(call, Readable { blob: blob.clone(), shown, facts, description }).await
 }
 
 /// Answers a GET or HEAD with what the request's conditions and range leave of a file.
 pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> {
-    let Readable { blob, facts, description } = file;
+    let Readable { blob, shown, facts, description } = file;
     let answer = decide_get(&call.parts.method, &call.parts.headers, &facts);
     let mut fields = answer_fields(&answer, &facts, &description);
     let status = answer.status();
@@ -95,7 +98,7 @@ pub async fn send(call: &Call<'_>, file: Readable) -> Result<Response, Refusal> 
     if call.parts.method == Method::HEAD {
         return Ok(respond::empty(status, fields));
     }
-    let stored = call.store(move |store| Stored::begin(store, blob)).await?;
+    let stored = call.store(move |store| Stored::begin(store, blob, shown)).await?;
     let download = Download::begin(stored, body).await?;
     Ok(respond::file(status, fields, download))
 }
@@ -128,9 +131,9 @@ impl Stored {
     ///
     /// # Errors
     /// As [`Store::read_blob`].
-    pub fn begin(store: &Arc<Store>, blob: Blob) -> Result<Self, StoreError> {
+    pub fn begin(store: &Arc<Store>, blob: Blob, shown: Shown) -> Result<Self, StoreError> {
         let reader = store.read_blob(&blob).inspect_err(|error| store.report_damage(&blob, error))?;
-        Ok(Self { reader, store: Arc::clone(store), blob })
+        Ok(Self { reader: reader.shown_by(shown), store: Arc::clone(store), blob })
     }
 }
 

@@ -28,18 +28,17 @@ pub async fn read(call: &Call<'_>, named: UrlPath) -> Result<Response, Refusal> 
     let asked = call.parameter("etag")?;
     let tree = call
         .store(move |store| {
-            let entry = store.entry(place.space.id, &place.path)?;
-            let (blob, entity) = match entry.map(|entry| entry.kind) {
-                None => return Ok(Err(Kind::NotFound.into())),
-                Some(EntryKind::Folder) => return Ok(Err(Kind::IsAFolder.into())),
-                Some(EntryKind::File { blob, entity, .. }) => (blob, entity),
+            let Some((entry, all)) = store.entry_with_values(place.space.id, &place.path)? else {
+                return Ok(Err(Kind::NotFound.into()));
+            };
+            let EntryKind::File { blob, entity, .. } = entry.kind else {
+                return Ok(Err(Kind::IsAFolder.into()));
             };
             let etag = spell_entity_tag(store, &entity);
             if asked.is_some_and(|asked| asked != etag) {
                 return Ok(Err(Refusal::from(Problem::new(Kind::Changed).member("etag", etag))));
             }
             let parts = u32::try_from(part_count(blob.size)).expect("a file has at most 2^26 parts");
-            let all = if parts > 1 { store.part_values(blob.content)? } else { Vec::new() };
             let behind = all.into_iter().skip_while(|(part, _)| part.get() < from);
             let values: Vec<_> =
                 behind.take(count.unwrap_or(PAGE_MAX).min(PAGE_MAX)).map(|(_, value)| value).collect();

@@ -11,6 +11,7 @@ use hapax_proto::span::Offset;
 use hapax_proto::upload::State;
 use hapax_proto::validator::HttpDate;
 use hapax_store::catalog::{Blob, Counted, LaneId, Space, Upload, UploadId};
+use hapax_store::content::Shown;
 use hapax_store::lane::LaneGuard;
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -103,6 +104,7 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
             content_type: content_type(upload.meta.media_type.as_deref(), name),
             location: location(app, &space, &upload.path),
         },
+        shown: Shown { blob: blob.id, entry: None },
         blob,
     };
     send(call, file).await

@@ -61,18 +61,33 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let new = described(call, create, &place)?;
     let precondition: Option<Precondition> =
         new.precondition.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let (upload, created) = call
-        .store(move |store| match expectation(store, new.space, &new.path, precondition.as_ref())? {
-            Ok(_) => store.create_upload(new).map(Ok),
-            Err(kind) => Ok(Err(kind)),
-        })
-        .await??;
+    let (upload, created) =
+        call.store(move |store| find_or_create(store, new, precondition.as_ref())).await??;
     let status = status(call, upload.id, PartNumber::FIRST).await?;
     let location = HeaderValue::from_str(&status.url).expect("a URL is visible ASCII");
     let code = if created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = respond::json(code, &status);
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
+}
+
+/// Finds the upload by its key, whatever became of its target meanwhile, or creates it. Tells whether it is new. Blocks.
+///
+/// # Errors
+/// The inner one is the problem of what stands at the target.
+fn find_or_create(
+    store: &Store,
+    new: stored::CreateUpload,
+    precondition: Option<&Precondition>,
+) -> Result<Result<(Upload, bool), Kind>, StoreError> {
+    let key = new.key.as_deref();
+    if let Some(known) = key.map(|key| store.upload_by_key(new.user, key)).transpose()?.flatten() {
+        return Ok(Ok((known, false)));
+    }
+    match expectation(store, new.space, &new.path, precondition)? {
+        Ok(_) => store.create_upload(new).map(Ok),
+        Err(kind) => Ok(Err(kind)),
+    }
 }
 
 /// Reads what the client says about the upload.

@@ -285,6 +285,8 @@ pub enum Intent {
         space: SpaceId,
         /// Which file.
         path: EntryPath,
+        /// What must stand there.
+        expect: Expect,
         /// The new mtime in milliseconds since the epoch, if it changes.
         mtime: Option<i64>,
         /// The new executable bit, if it changes.
@@ -636,6 +638,9 @@ pub trait Catalog: Send + Sync {
     /// Returns the extents of a content that overlap a span, ascending.
     fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError>;
 
+    /// Hands over all extents of a content, ascending, as of one moment. `each` must not ask the catalog.
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError>;
+
     /// Returns a content that is kept in the catalog itself, sealed.
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -683,6 +688,9 @@ pub trait Catalog: Send + Sync {
 
     /// Returns an upload.
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError>;
+
+    /// Returns the upload that a user created under a key, ended or not.
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError>;
 
     /// Returns a user's uploads behind `after`, by id.
     fn uploads(&self, user: UserId, after: Option<UploadId>, limit: usize)

@@ -7,9 +7,10 @@
 //!   objects             └ read    └ read   └ read, each opened once and kept while the reading goes on in it
 //! ```
 
+use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
 
-use crate::catalog::{Blob, ContentId, Extent};
+use crate::catalog::{Blob, BlobId, ContentId, Entry, EntryKind, Extent, SpaceId};
 use crate::committer::Stores;
 use crate::error::StoreError;
 use crate::id::ObjectName;
@@ -38,6 +39,17 @@ pub struct ContentReader {
     fixed: bool,
     /// The whole content, if the catalog holds it itself.
     inline: Option<Vec<u8>>,
+    /// Where the same bytes are found if this copy of them is given up.
+    shown: Option<Shown>,
+}
+
+/// What shows a content, whichever copy of it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The blob. Its content is another one once another copy proved to be better.
+    pub blob: BlobId,
+    /// The file, and what its entity tag is made of. It shows another blob once its own proved to be that one's equal.
+    pub entry: Option<(SpaceId, EntryPath, Fingerprint)>,
 }
 
 impl Store {
@@ -47,20 +59,23 @@ impl Store {
     /// [`StoreError::Corrupt`] if a blob that is kept in the catalog fails authentication.
     pub fn read_blob(&self, blob: &Blob) -> Result<ContentReader, StoreError> {
         let mut reader = ContentReader::new(&self.stores, blob.content, blob.size);
-        if let Some(sealed) = self.catalog().inline(blob.content)? {
-            let bytes =
-                self.stores.ring.small().open(Purpose::Inline, &inline_row(&blob.fingerprint), &sealed)?;
-            if Length::of(&bytes) != blob.size {
-                return Err(damaged("an inline content", "it has another length than its blob"));
-            }
-            reader.inline = Some(bytes);
-        }
+        reader.inline = open_inline(&self.stores, blob)?;
         Ok(reader)
     }
 
     pub(crate) fn seal_inline(&self, fingerprint: &Fingerprint, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.stores.ring.small().seal(Purpose::Inline, &inline_row(fingerprint), bytes)
     }
+}
+
+/// Opens a content that the catalog holds itself.
+fn open_inline(stores: &Stores, blob: &Blob) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(sealed) = stores.catalog.inline(blob.content)? else { return Ok(None) };
+    let bytes = stores.ring.small().open(Purpose::Inline, &inline_row(&blob.fingerprint), &sealed)?;
+    if Length::of(&bytes) != blob.size {
+        return Err(damaged("an inline content", "it has another length than its blob"));
+    }
+    Ok(Some(bytes))
 }
 
 fn inline_row(fingerprint: &Fingerprint) -> Row<'_> {
@@ -82,7 +97,14 @@ impl ContentReader {
             open: None,
             fixed: false,
             inline: None,
+            shown: None,
         }
+    }
+
+    /// Lets the reading go on in another copy of the same bytes if this one is given up. Not for whoever judges a copy.
+    #[must_use]
+    pub fn shown_by(self, shown: Shown) -> Self {
+        Self { shown: Some(shown), ..self }
     }
 
     /// Reads these extents of a content, ascending, whatever becomes of it meanwhile: objects never change, and what is
@@ -160,7 +182,12 @@ impl ContentReader {
         let mut next = span.start();
         while next < span.end() {
             let rest = Span::new(next, span.end()).expect("the loop stops at the end");
-            let extent = self.extent_at(rest)?;
+            let extent = match self.extent_at(rest) {
+                Err(StoreError::Corrupt { .. }) if self.turn_to_other_copy()? => {
+                    return self.read_all(rest, out);
+                }
+                found => found?,
+            };
             let piece = extent.span.intersection(rest).expect("the extent was found by this span");
             if piece.start() != next {
                 return Err(damaged(format!("content {}", self.content), "it has a hole"));
@@ -188,6 +215,30 @@ impl ContentReader {
         held(&self.window).ok_or_else(|| damaged(format!("content {}", self.content), "it ends too early"))
     }
 
+    /// Turns to the copy that is shown by now; tells whether that is another one.
+    fn turn_to_other_copy(&mut self) -> Result<bool, StoreError> {
+        let Some(shown) = &mut self.shown else { return Ok(false) };
+        let catalog = self.stores.catalog.as_ref();
+        let live = catalog.blobs(Some(BlobId(shown.blob.0 - 1)), 1)?.into_iter().map(|(blob, _)| blob);
+        let mut now = live.into_iter().find(|blob| blob.id == shown.blob);
+        if now.is_none()
+            && let Some((space, path, tagged)) = &shown.entry
+            && let Some(Entry { kind: EntryKind::File { blob, entity, .. }, .. }) =
+                catalog.entry(*space, path)?
+            && entity == *tagged
+        {
+            now = Some(blob);
+        }
+        let Some(now) = now.filter(|now| now.content != self.content && now.size == self.size) else {
+            return Ok(false);
+        };
+        shown.blob = now.id;
+        (self.content, self.open) = (now.content, None);
+        self.window.clear();
+        self.inline = open_inline(&self.stores, &now)?;
+        Ok(true)
+    }
+
     fn read_piece(&mut self, extent: &Extent, piece: Span, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let skipped = piece.start().since(extent.span.start()).expect("the piece lies in the extent");
         let start = extent
@@ -201,8 +252,7 @@ impl ContentReader {
                 // Compaction may have moved the bytes since the window was filled: look once more, then give up.
                 self.open = None;
                 self.window.clear();
-                let again = self.extent_at(piece)?;
-                if again == *extent {
+                if self.extent_at(piece).is_ok_and(|again| again == *extent) {
                     return Err(StoreError::MissingObject { name: extent.object.to_string() });
                 }
                 out.truncate(filled);

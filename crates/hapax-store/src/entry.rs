@@ -2,6 +2,7 @@
 //! harmless, repeating the others tells that there is nothing left to do.
 
 use hapax_proto::name::{EntryName, EntryPath};
+use hapax_proto::tree::{PART, PartNumber, PartValue, part_count};
 
 use crate::catalog::{Entry, EntryKind, Expect, Intent, SpaceId};
 use crate::error::StoreError;
@@ -10,10 +11,40 @@ use crate::store::Store;
 /// Names read at a time while a tree is walked.
 const PAGE: usize = 512;
 
+/// The values of the parts of a file, ascending.
+pub type PartValues = Vec<(PartNumber, PartValue)>;
+
 impl Store {
     /// Returns the entry at a path.
     pub fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {
         self.catalog().entry(space, path)
+    }
+
+    /// Returns the entry at a path, and of a file of several parts their values, which are those of the very content that
+    /// the entry shows. Some are missing only where they are not known: of a file that was composed of others.
+    pub fn entry_with_values(
+        &self,
+        space: SpaceId,
+        path: &EntryPath,
+    ) -> Result<Option<(Entry, PartValues)>, StoreError> {
+        let content = |entry: &Entry| match &entry.kind {
+            EntryKind::File { blob, .. } if blob.size > PART => Some((blob.content, part_count(blob.size))),
+            _ => None,
+        };
+        let mut found = self.entry(space, path)?;
+        while let Some(entry) = found {
+            let Some((shown, parts)) = content(&entry) else { return Ok(Some((entry, Vec::new()))) };
+            let values = self.part_values(shown)?;
+            if values.len() as u64 == parts {
+                return Ok(Some((entry, values)));
+            }
+            // Between the two looks the bytes may have come to be shown from another copy, and this one been given up.
+            found = self.entry(space, path)?;
+            if found.as_ref().and_then(content).is_some_and(|(now, _)| now == shown) {
+                return Ok(Some((entry, values)));
+            }
+        }
+        Ok(None)
     }
 
     /// Lists what lies below a folder in byte order of the paths, behind `after`; with `recursive`, all of it.
@@ -63,15 +94,15 @@ impl Store {
         self.commit(Intent::Remove { space, path, expect, recursive, now: self.now() }).map(drop)
     }
 
-    /// Changes mtime and executable bit of a file.
+    /// Changes mtime and executable bit of a file, if what is expected stands there.
     pub fn set_meta(
         &self,
         space: SpaceId,
-        path: EntryPath,
+        (path, expect): (EntryPath, Expect),
         mtime: Option<i64>,
         executable: Option<bool>,
     ) -> Result<(), StoreError> {
-        self.commit(Intent::SetMeta { space, path, mtime, executable }).map(drop)
+        self.commit(Intent::SetMeta { space, path, expect, mtime, executable }).map(drop)
     }
 }
 

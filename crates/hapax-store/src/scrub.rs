@@ -124,10 +124,14 @@ impl Store {
         self.commit(Intent::SaveJob { name: NAME.to_owned(), state, now: self.now().steady }).map(drop)
     }
 
-    /// Returns what a blob that is live is shown by.
-    fn paths_of(&self, blob: BlobId) -> Result<Vec<String>, StoreError> {
+    /// Returns a blob that is live, with what it is shown by.
+    pub(crate) fn live_blob(&self, blob: BlobId) -> Result<Option<(Blob, Vec<String>)>, StoreError> {
         let found = self.catalog().blobs(Some(BlobId(blob.0 - 1)), 1)?;
-        Ok(found.into_iter().find(|(found, _)| found.id == blob).map(|(_, paths)| paths).unwrap_or_default())
+        Ok(found.into_iter().find(|(found, _)| found.id == blob))
+    }
+
+    fn paths_of(&self, blob: BlobId) -> Result<Vec<String>, StoreError> {
+        Ok(self.live_blob(blob)?.map(|(_, paths)| paths).unwrap_or_default())
     }
 }
 

@@ -177,6 +177,12 @@ impl Store {
         }
     }
 
+    /// Returns the upload that a user created under a key, ended or not. Whoever never heard the answer to its creation
+    /// knows nothing else of it.
+    pub fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.catalog().upload_by_key(user, key)
+    }
+
     /// Returns an upload.
     ///
     /// # Errors
@@ -258,7 +264,7 @@ impl Store {
         content: crate::catalog::ContentId,
     ) -> Result<Vec<(PartNumber, PartValue)>, StoreError> {
         let mut values = Vec::new();
-        each_extent(self.catalog(), content, |extent| values.extend(self.value_of(extent)))?;
+        self.catalog().each_extent(content, &mut |extent| values.extend(self.value_of(&extent)))?;
         Ok(values)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hapax_proto::span::Length;
 use hapax_proto::tree::PartNumber;
 
-use super::plan::Record;
+use super::plan::{Filling, Record};
 use crate::checkpoint::Log;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
@@ -16,6 +16,7 @@ use crate::sink::Sink;
 pub(super) struct Keeper {
     sink: Sink,
     log: Arc<Log<Record>>,
+    filling: Option<Filling>,
     progress: Arc<dyn Progress>,
     waiting: Mutex<Vec<(PartNumber, Length)>>,
     /// Held by whoever syncs; the others queue up, and one of them syncs for all.
@@ -23,8 +24,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(sink: Sink, log: Arc<Log<Record>>, progress: Arc<dyn Progress>) -> Self {
-        Self { sink, log, progress, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    pub(super) fn new(
+        (sink, filling): (Sink, Option<Filling>),
+        log: Arc<Log<Record>>,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        Self { sink, log, filling, progress, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Keeps a part that is proven and written.
@@ -38,7 +43,8 @@ impl Keeper {
             return Ok(());
         }
         self.sink.sync().await?;
-        self.log.append([Record::Proven { parts: batch.iter().map(|(part, _)| *part).collect() }]).await?;
+        let parts = batch.iter().map(|(part, _)| *part).collect();
+        self.log.append([Record::Proven { parts, filling: self.filling }]).await?;
         self.log.sync().await?;
         for (_, length) in batch {
             self.progress.event(Event::Solid(length));

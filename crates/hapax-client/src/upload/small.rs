@@ -67,7 +67,7 @@ async fn bring(
     }
     match send(client, source, (facts, blake3), put, progress).await? {
         Some(stored) => {
-            adorn(client, put, facts, progress).await?;
+            adorn(client, put, (&stored, facts), progress).await?;
             Ok(Some((How::Sent, stored)))
         }
         None => Ok(None),
@@ -142,14 +142,26 @@ async fn store(
     client.api.put_file(&put.target.path, blake3, precondition, payload).await
 }
 
-/// Gives the entry the time and the bit of its source; a plain PUT has no words for them.
+/// Gives the entry the time and the bit of its source; a plain PUT has no words for them. Where something else stands
+/// there by now they are not for that.
 async fn adorn(
     client: &Client,
     put: &Put,
-    facts: Facts,
+    (stored, facts): (&Completed, Facts),
     progress: &Arc<dyn Progress>,
 ) -> Result<(), TransferError> {
     let patch = EntryPatch { mtime: facts.modified.to_rfc3339(), executable: Some(facts.executable) };
-    repeat(&client.policy, progress, || client.api.patch(&put.target.path, &patch)).await?;
-    Ok(())
+    let path = &put.target.path;
+    match repeat(&client.policy, progress, || client.api.patch(path, &stored.etag, &patch)).await {
+        Err(error)
+            if matches!(
+                error.problem(),
+                Some(Kind::PreconditionFailed | Kind::NotFound | Kind::IsAFolder)
+            ) =>
+        {
+            tracing::debug!(%error, %path, "what was put is not there any more");
+            Ok(())
+        }
+        patched => patched.map(drop),
+    }
 }

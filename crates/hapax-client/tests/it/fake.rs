@@ -291,9 +291,20 @@ async fn route(
         }
         (method, segments) => {
             let body = body.collect().await.map_err(|_| Failure::Break)?.to_bytes();
-            command(&mut locked(store), (method, segments, path), &body)
+            let mut store = locked(store);
+            if method == Method::PATCH && !is_matched(&store, &path[15..], &head.headers) {
+                return Err(Kind::PreconditionFailed.into());
+            }
+            command(&mut store, (method, segments, path), &body)
         }
     }
+}
+
+/// Tells whether `If-Match`, where there is one, names what stands at a path.
+fn is_matched(store: &Store, path: &str, fields: &HeaderMap) -> bool {
+    let wanted = fields.get("if-match");
+    wanted
+        .is_none_or(|etag| store.files.get(path).is_some_and(|file| file.etag.as_bytes() == etag.as_bytes()))
 }
 
 fn command(

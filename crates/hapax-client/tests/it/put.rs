@@ -482,6 +482,35 @@ async fn a_small_file_is_one_request_however_often_it_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_ones_version_does_not_get_the_time_and_the_bit_of_ours() {
+    #[track_caller]
+    fn check(outcome: Result<Outcome, TransferError>, bench: &Bench, theirs: Option<&[u8]>) {
+        assert_eq!(outcome.unwrap().how, How::Sent, "what was put was stored");
+        let stored = bench.fake.store().files.get("/a").cloned();
+        assert_eq!(stored.as_ref().map(|file| &file.bytes[..]), theirs);
+        assert_eq!(stored.and_then(|file| file.mtime), None);
+    }
+    let bench = Bench::new().await;
+    bench.write(b"ours");
+    let fake = bench.fake.handle();
+    bench.fake.script(move |request| {
+        if request.starts_with("PATCH ") {
+            fake.put("/a", b"theirs".to_vec());
+        }
+        Fault::None
+    });
+    check(bench.put().await, &bench, Some(b"theirs"));
+    let fake = bench.fake.handle();
+    bench.fake.script(move |request| {
+        if request.starts_with("PATCH ") {
+            fake.store().files.clear();
+        }
+        Fault::None
+    });
+    check(bench.put().await, &bench, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_small_file_that_changes_is_stored_as_one_of_its_versions() {
     let bench = Bench::new().await;
     bench.write(&noise(100_000, 21));

@@ -1,6 +1,6 @@
 //! Folders, listings, moves, copies, and the hash tree.
 
-use hapax_proto::dialect::native::{EntryInfo, EntryKind, EntryList, Tree};
+use hapax_proto::dialect::native::{Completed, EntryInfo, EntryKind, EntryList, Tree};
 use hapax_proto::digest::FileHash;
 use hapax_proto::tree::merge_parts;
 use serde_json::{Value, json};
@@ -80,6 +80,28 @@ async fn what_is_said_about_a_file_can_be_changed() {
     let bad = json!({"mtime": "yesterday"});
     alice.json("PATCH", "/api/v1/entries/a.txt", &bad).await.refused(400, "bad-field");
     alice.json("PATCH", "/api/v1/entries/b.txt", &patch).await.refused(404, "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_about_a_file_is_not_said_about_the_one_that_replaced_it() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let put = async |bytes: &str| alice.send("PUT", "/files/a", &[], bytes).await.read::<Completed>().etag;
+    let patch = async |etag: &str| {
+        let body = json!({"mtime": "2001-02-03T04:05:06.789Z", "executable": true}).to_string();
+        alice.send("PATCH", "/api/v1/entries/a", &[("If-Match", etag)], body).await
+    };
+    let ours = put("ours").await;
+    let theirs = put("theirs").await;
+    patch(&ours).await.refused(412, "precondition-failed");
+    let kept: EntryInfo = alice.get("/api/v1/entries/a").await.expect(200).read();
+    assert_eq!((kept.mtime, kept.executable), (None, false));
+    assert!(patch(&theirs).await.expect(200).read::<EntryInfo>().executable);
+    operate(&alice, "/d", json!({"op": "mkdir"})).await.expect(201);
+    let bit = json!({"executable": true}).to_string();
+    alice.send("PATCH", "/api/v1/entries/d", &[("If-Match", &ours)], &bit).await.refused(409, "is-a-folder");
+    alice.send("PATCH", "/api/v1/entries/b", &[("If-Match", &ours)], bit).await.refused(404, "not-found");
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

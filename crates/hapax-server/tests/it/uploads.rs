@@ -314,6 +314,28 @@ async fn a_precondition_is_weighed_at_the_begin_and_at_the_end() {
     alice.json("POST", &format!("{url}/complete"), &complete).await.expect(201);
 }
 
+/// Whoever never heard the answer to a creation finds the upload by its key alone, to go on with it or to end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_found_by_its_key_although_its_precondition_fails_by_now() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let create = json!({"key": "k".repeat(16), "path": "/f", "size": 1, "precondition": "absent"});
+    let created: UploadStatus = alice.json("POST", "/api/v1/uploads", &create).await.expect(201).read();
+    let found = async || {
+        let again = alice.json("POST", "/api/v1/uploads", &create).await.expect(200);
+        assert_eq!(again.read::<UploadStatus>().id, created.id);
+    };
+    alice.send("PUT", "/files/f", &[], "y").await.expect(201);
+    found().await;
+    alice.ask("DELETE", "/files/f", &[]).await.expect(204);
+    alice.json("POST", "/api/v1/entries/f", &json!({"op": "mkdir"})).await.expect(201);
+    found().await;
+    alice.ask("DELETE", &format!("/api/v1/uploads/{}", created.id), &[]).await.expect(204);
+    let create = json!({"key": "l".repeat(16), "path": "/f", "size": 1, "precondition": "absent"});
+    alice.json("POST", "/api/v1/uploads", &create).await.refused(409, "is-a-folder");
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_upload_is_gone() {
     let server = Running::start().await;

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
-use hapax_proto::span::{Length, Span};
+use hapax_proto::span::{Length, SIZE_MAX, Span};
 
 use self::tables::Tables;
 use super::{
@@ -102,6 +102,12 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().extents(content, span, limit))
     }
 
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        let whole = Span::whole(Length::new(SIZE_MAX));
+        self.locked().extents(content, whole, usize::MAX).into_iter().for_each(each);
+        Ok(())
+    }
+
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.locked().contents.get(&content).and_then(|content| content.inline.clone()))
     }
@@ -151,6 +157,11 @@ impl Catalog for ModelCatalog {
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
         Ok(self.locked().upload(id))
+    }
+
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        let own = self.locked().uploads_of(user, None, usize::MAX);
+        Ok(own.into_iter().find(|upload| upload.key.as_deref() == Some(key)))
     }
 
     fn uploads(
@@ -329,8 +340,8 @@ impl Tables {
             Intent::Remove { space, path, expect, recursive, now } => {
                 self.remove(*space, path, *expect, *recursive, *now)
             }
-            Intent::SetMeta { space, path, mtime, executable } => {
-                self.set_meta(*space, path, *mtime, *executable)
+            Intent::SetMeta { space, path, expect, mtime, executable } => {
+                self.set_meta((*space, path, *expect), *mtime, *executable)
             }
             Intent::CreateUpload(new) => self.create_upload(new),
             Intent::Store(store) => self.store(store),

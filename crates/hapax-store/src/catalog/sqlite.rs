@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hapax_proto::digest::Algorithm;
 use hapax_proto::name::{EntryName, EntryPath};
-use hapax_proto::span::{Length, Span};
+use hapax_proto::span::{Length, SIZE_MAX, Span};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
@@ -220,8 +220,8 @@ fn apply(db: &Connection, intent: &Intent) -> Applied {
         Intent::Remove { space, path, expect, recursive, now } => {
             entries::remove(db, *space, path, *expect, *recursive, *now)
         }
-        Intent::SetMeta { space, path, mtime, executable } => {
-            entries::set_meta(db, *space, path, *mtime, *executable)
+        Intent::SetMeta { space, path, expect, mtime, executable } => {
+            entries::set_meta(db, (*space, path, *expect), *mtime, *executable)
         }
         Intent::CreateUpload(new) => uploads::create(db, new),
         Intent::Store(store) => uploads::store(db, store),
@@ -294,6 +294,11 @@ impl Catalog for SqliteCatalog {
         self.read("read extents", |db| blobs::extents(db, content, span, limit))
     }
 
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        let whole = Span::whole(Length::new(SIZE_MAX));
+        self.read("read extents", |db| blobs::each_extent(db, content, whole, usize::MAX, each))
+    }
+
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {
         self.read("read an inline content", |db| blobs::inline(db, content))
     }
@@ -345,6 +350,10 @@ impl Catalog for SqliteCatalog {
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
         self.read("read an upload", |db| uploads::find(db, id))
+    }
+
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.read("find an upload by its key", |db| uploads::find_by_key(db, user, key))
     }
 
     fn uploads(

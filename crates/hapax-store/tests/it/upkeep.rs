@@ -2,11 +2,15 @@
 //! everybody, and what lies in pieces or among dead bytes is put together. F8 of the reliability design.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use hapax_proto::digest::{Digests, FileHash};
+use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Span};
-use hapax_store::catalog::{Blob, Expect, Refusal};
+use hapax_store::catalog::model::faulty::Look;
+use hapax_store::catalog::{Blob, EntryKind, Expect, Refusal};
 use hapax_store::check::Depth;
+use hapax_store::content::Shown;
 use hapax_store::disk::Disk;
 use hapax_store::disk::faulty::{Failure, Fault, Operation, Torn};
 use hapax_store::error::StoreError;
@@ -74,6 +78,123 @@ fn second_user(session: &Session) -> Actor<'_> {
     let user = store.create_user("bob".to_owned(), "$hash".to_owned(), false).unwrap();
     let space = store.catalog().user("bob").unwrap().unwrap().space;
     Actor { store, user, space }
+}
+
+// ---------------------------------------------------------------- check
+
+/// What else goes on while a check reads.
+#[derive(Debug, Clone, Copy)]
+enum Meanwhile {
+    Removed,
+    Replaced,
+    Promoted,
+    Merged,
+}
+
+/// A check of all data reads for hours what it listed at the start of them.
+#[test]
+fn a_check_takes_nothing_for_damaged_that_was_removed_or_moved_while_it_read() {
+    for meanwhile in [Meanwhile::Removed, Meanwhile::Replaced, Meanwhile::Promoted, Meanwhile::Merged] {
+        let _case = Case(format!("{meanwhile:?}"));
+        let mut session = Session::new();
+        store_in_two(&mut session, "a", "/a", 1);
+        session.step(Step::Put { path: "/small", seed: 2, size: 100 }).unwrap();
+        match meanwhile {
+            Meanwhile::Promoted => session.step(Step::Put { path: "/again", seed: 1, size: FILE }).unwrap(),
+            Meanwhile::Merged => {
+                session.step(Step::Create { name: "member", path: "/member", size: FILE }).unwrap();
+                let whole = Step::Send { name: "member", part: 0, seed: 1, from: 0, to: FILE };
+                session.step(whole).unwrap();
+                session.step(Step::Compose { path: "/whole", of: &["member"] }).unwrap();
+            }
+            Meanwhile::Removed | Meanwhile::Replaced => {}
+        }
+        let first = layout().object(objects(&session, "/a")[0]);
+        let (store, disk, space) =
+            (Arc::clone(session.rig.store()), session.rig.disk.clone(), session.rig.space);
+        let user = session.rig.user;
+        session.rig.catalog.meanwhile(Look::Blobs, move || {
+            let actor = Actor { store: &store, user, space };
+            match meanwhile {
+                Meanwhile::Removed | Meanwhile::Replaced => {
+                    for path in ["/a", "/small"] {
+                        let path = EntryPath::parse(path).unwrap();
+                        store.remove(space, path, Expect::Anything, false).unwrap();
+                    }
+                }
+                Meanwhile::Promoted => {
+                    disk.remove(&first).unwrap();
+                    store.scrub(UNPACED).unwrap();
+                }
+                Meanwhile::Merged => assert_eq!(store.identify_pending(UNPACED).unwrap(), 1),
+            }
+            store.sweep(Keep::Nothing).unwrap();
+            if let Meanwhile::Replaced = meanwhile {
+                actor.put("/a", &content(1, FILE)).unwrap();
+            }
+        });
+        session.actor().assert_sound();
+    }
+}
+
+/// The values of a tree are those of the content that its entry shows, whatever it shows a moment later.
+#[test]
+fn a_tree_is_whole_although_its_content_was_merged_into_another_one_meanwhile() {
+    const SIZE: u64 = (16 << 20) + 5;
+    let mut session = Session::new();
+    for (name, path) in [("held", "/held"), ("member", "/member")] {
+        session.step(Step::Create { name, path, size: SIZE }).unwrap();
+        session.step(Step::Send { name, part: 0, seed: 1, from: 0, to: 16 << 20 }).unwrap();
+        session.step(Step::Send { name, part: 1, seed: 1, from: 0, to: 5 }).unwrap();
+    }
+    session.step(Step::Finish { name: "held" }).unwrap();
+    session.step(Step::Compose { path: "/whole", of: &["member"] }).unwrap();
+    let tree = |path: &str| {
+        let path = EntryPath::parse(path).unwrap();
+        session.rig.store().entry_with_values(session.rig.space, &path).unwrap().map(|(_, values)| values)
+    };
+    let expected = tree("/held");
+    assert_eq!(expected.as_ref().map(Vec::len), Some(2));
+    let store = Arc::clone(session.rig.store());
+    session.rig.catalog.meanwhile(Look::Entry, move || {
+        assert_eq!(store.identify_pending(UNPACED).unwrap(), 1);
+        store.sweep(Keep::Nothing).unwrap();
+    });
+    assert_eq!(tree("/whole"), expected);
+}
+
+/// A composed file of many extents turns out to be the equal of another one while somebody reads it. What it was read
+/// from is given up then.
+#[test]
+fn a_reader_goes_on_in_the_copy_that_stays() {
+    const PIECE: u64 = 70_000;
+    const PIECES: u64 = 80;
+    let mut session = Session::new();
+    let leaked = |piece: u64| &*Box::leak(format!("piece {piece}").into_boxed_str());
+    let names: Vec<&'static str> = (0..PIECES).map(leaked).collect();
+    for (seed, name) in (0..).zip(&names) {
+        session.step(Step::Create { name, path: "/member", size: PIECE }).unwrap();
+        session.step(Step::Send { name, part: 0, seed, from: 0, to: PIECE }).unwrap();
+    }
+    session.step(Step::Compose { path: "/whole", of: names.leak() }).unwrap();
+    let plain = (0..PIECES).flat_map(|seed| content(seed, PIECE)).collect::<Vec<_>>();
+    session.actor().put("/held", &plain).unwrap();
+    let (store, space) = (session.rig.store(), session.rig.space);
+    let path = EntryPath::parse("/whole").unwrap();
+    let entry = store.entry(space, &path).unwrap().unwrap();
+    let EntryKind::File { blob, entity, .. } = entry.kind else { panic!("it is a file") };
+    let shown = Shown { blob: blob.id, entry: Some((space, path, entity)) };
+    let mut reader = store.read_blob(&blob).unwrap().shown_by(shown);
+    let mut bytes = Vec::new();
+    let first = Span::whole(Length::new(PIECE));
+    reader.read(first, &mut bytes).unwrap();
+    assert_eq!(objects(&session, "/whole").len() as u64, PIECES, "more than are looked up at once");
+    assert_eq!(store.identify_pending(UNPACED).unwrap(), 1);
+    store.sweep(Keep::Nothing).unwrap();
+    assert_ne!(self::blob(&session, "/whole").id, blob.id, "it is the other one now");
+    let rest = Span::new(first.end(), blob.size.end()).unwrap();
+    reader.read(rest, &mut bytes).unwrap();
+    assert!(bytes == plain);
 }
 
 // ---------------------------------------------------------------- scrub

@@ -22,6 +22,7 @@ use crate::key::{Fingerprint, Lookup};
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const PATHS: [&str; 10] = ["/a", "/b", "/d", "/d/a", "/d/b", "/d/e", "/d/e/a", "/e", "/e/a", "/"];
 const UPLOADS: u8 = 5;
+const UPLOAD_KEYS: u8 = 9;
 const OBJECTS: u8 = 8;
 /// How many cells the content of each fingerprint has.
 const IDENTITIES: [u64; 5] = [0, 1, 1, 2, 3];
@@ -265,7 +266,8 @@ impl Author<'_> {
             Verb::SetMeta => {
                 let mtime = (self.number(2, 2) == 0).then(|| i64::from(self.number(3, 4)));
                 let executable = (self.number(4, 2) == 0).then_some(true);
-                Intent::SetMeta { space, path: self.standing(1, space), mtime, executable }
+                let path = self.standing(1, space);
+                Intent::SetMeta { space, expect: self.expect(space, &path), path, mtime, executable }
             }
             Verb::CreateUpload => self.create_upload(space),
             Verb::Store
@@ -369,7 +371,7 @@ impl Author<'_> {
         Intent::CreateUpload(Box::new(NewUpload {
             id: upload(free.unwrap_or(self.number(1, UPLOADS))),
             user: UserId(i64::from(self.number(2, 2)) + if self.draft.wrong { 2 } else { 1 }),
-            key: (self.number(4, 3) != 0).then(|| self.number(5, 9).to_string()),
+            key: (self.number(4, 3) != 0).then(|| self.number(5, UPLOAD_KEYS).to_string()),
             space,
             path: self.path(2),
             size: known.then(|| cells(u64::from(self.number(5, 5)))),
@@ -533,6 +535,9 @@ fn ask(catalog: &dyn Catalog) -> BTreeMap<String, String> {
         tell(format!("version {content}"), &catalog.version(content).unwrap());
         tell(format!("inline {content}"), &catalog.inline(content).unwrap());
         tell(format!("extents {content}"), &catalog.extents(content, whole(), 9).unwrap());
+        let mut each = Vec::new();
+        catalog.each_extent(content, &mut |extent| each.push(extent)).unwrap();
+        assert_eq!(each, catalog.extents(content, whole(), usize::MAX).unwrap());
         let inside = Span::new(Offset::new(CELL / 2), Offset::new(CELL + 1)).unwrap();
         tell(format!("extents {content} inside"), &catalog.extents(content, inside, 1).unwrap());
         tell(format!("extents {content} nowhere"), &catalog.extents(content, span(1, 0), 9).unwrap());
@@ -587,6 +592,9 @@ fn ask_uploads(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         }
         for user in (0..4).map(UserId) {
             tell(format!("uploads {user}"), &catalog.uploads(user, None, 9).unwrap());
+            for key in (0..UPLOAD_KEYS).map(|key| key.to_string()) {
+                tell(format!("upload of {user} by {key}"), &catalog.upload_by_key(user, &key).unwrap());
+            }
             tell(format!("uploads {user} {number}"), &catalog.uploads(user, Some(id), 1).unwrap());
         }
     }

@@ -89,6 +89,10 @@ fn remove(what: &str, now: Timestamp) -> Intent {
     }
 }
 
+fn set_mtime(what: &str, expect: Expect) -> Intent {
+    Intent::SetMeta { space: HERS, path: path(what), expect, mtime: Some(-1), executable: None }
+}
+
 fn rename(from: &str, to: &str, now: Timestamp) -> Intent {
     Intent::Move { space: HERS, from: path(from), to: path(to), overwrite: true, now: now.into() }
 }
@@ -684,8 +688,7 @@ fn replacing_keeps_the_id_and_raises_the_version() {
         let expected =
             Outcome::Published { entry: first.id, version: 2, replaced: true, blob: id, known: false };
         assert_eq!(replaced, expected);
-        let meta = Intent::SetMeta { space: HERS, path: path("/d/a"), mtime: Some(-1), executable: None };
-        done(catalog, meta);
+        done(catalog, set_mtime("/d/a", Expect::Anything));
         done(catalog, rename("/d/a", "/d/b", at(6_000)));
         let moved = entry(catalog, "/d/b");
         assert_eq!((moved.id, moved.version), (first.id, 4));
@@ -719,7 +722,12 @@ fn what_stands_at_a_path_must_be_what_was_believed() {
         refused(catalog, expecting(Expect::Entry(id, 2)), Refusal::Unexpected);
         done(catalog, expecting(Expect::Entry(id, 1)));
         refused(catalog, removing(Expect::Entry(id, 1)), Refusal::Unexpected);
-        done(catalog, removing(Expect::Entry(id, 2)));
+        refused(catalog, set_mtime("/a", Expect::Entry(id, 1)), Refusal::Unexpected);
+        refused(catalog, set_mtime("/a", Expect::Nothing), Refusal::Unexpected);
+        done(catalog, set_mtime("/a", Expect::Entry(id, 2)));
+        refused(catalog, removing(Expect::Entry(id, 2)), Refusal::Unexpected);
+        done(catalog, removing(Expect::Entry(id, 3)));
+        refused(catalog, set_mtime("/a", Expect::Entry(id, 3)), Refusal::NotFound);
     });
 }
 

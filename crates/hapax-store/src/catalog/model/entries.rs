@@ -202,8 +202,7 @@ impl Tables {
 
     pub(super) fn set_meta(
         &mut self,
-        space: SpaceId,
-        path: &EntryPath,
+        (space, path, expect): (SpaceId, &EntryPath, Expect),
         mtime: Option<i64>,
         executable: Option<bool>,
     ) -> Answer {
@@ -211,8 +210,12 @@ impl Tables {
             return Err(Refusal::IsAFolder);
         }
         let id = self.locate(space, path)?.ok_or(Refusal::NotFound)?;
+        if self.entries[&id].file.is_none() {
+            return Err(Refusal::IsAFolder);
+        }
+        self.check_expect(Some(id), expect)?;
         let row = self.entries.get_mut(&id).expect("just located");
-        let meta = &mut row.file.as_mut().ok_or(Refusal::IsAFolder)?.meta;
+        let meta = &mut row.file.as_mut().expect("it is a file").meta;
         meta.mtime = mtime.or(meta.mtime);
         meta.executable = executable.unwrap_or(meta.executable);
         row.version += 1;

@@ -45,10 +45,25 @@ pub enum Report {
     Busy,
 }
 
-/// A catalog around another one, with a switch for faults of `commit`.
+/// A look at the catalog behind which something else may come in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A page of [`Catalog::blobs`].
+    Blobs,
+    /// A page of [`Catalog::extents`].
+    Extents,
+    /// One entry.
+    Entry,
+}
+
+/// What comes in between.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A catalog around another one, with a switch for faults of `commit`, and one for what happens behind a look.
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
     next: Mutex<Switch>,
+    meanwhile: Mutex<Option<(Look, Work)>>,
 }
 
 /// What is set, and what has been seen.
@@ -79,7 +94,7 @@ impl Switch {
 impl FaultyCatalog {
     /// Wraps a catalog; no fault is set.
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
-        Self { inner, next: Mutex::default() }
+        Self { inner, next: Mutex::default(), meanwhile: Mutex::default() }
     }
 
     /// Lets commits fail from the next one on; replaces what was set before.
@@ -96,6 +111,23 @@ impl FaultyCatalog {
     /// Lets commits pass again.
     pub fn heal(&self) {
         self.switch().fault = None;
+    }
+
+    /// Lets something happen once: behind the next look of a kind, before its answer is used. Replaces what was set before.
+    pub fn meanwhile(&self, look: Look, work: impl FnOnce() + Send + 'static) {
+        *self.work() = Some((look, Box::new(work)));
+    }
+
+    fn looked(&self, look: Look) {
+        let work = self.work().take_if(|(awaited, _)| *awaited == look);
+        // Whoever works looks, too: nothing is locked by now.
+        if let Some((_, work)) = work {
+            work();
+        }
+    }
+
+    fn work(&self) -> std::sync::MutexGuard<'_, Option<(Look, Work)>> {
+        self.meanwhile.lock().expect("nothing panics while it holds this lock")
     }
 
     /// Returns how many commits were asked for so far, failed ones included.
@@ -140,7 +172,9 @@ impl Catalog for FaultyCatalog {
     }
 
     fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {
-        self.inner.entry(space, path)
+        let entry = self.inner.entry(space, path);
+        self.looked(Look::Entry);
+        entry
     }
 
     fn children(
@@ -154,7 +188,13 @@ impl Catalog for FaultyCatalog {
     }
 
     fn extents(&self, content: ContentId, span: Span, limit: usize) -> Result<Vec<Extent>, StoreError> {
-        self.inner.extents(content, span, limit)
+        let extents = self.inner.extents(content, span, limit);
+        self.looked(Look::Extents);
+        extents
+    }
+
+    fn each_extent(&self, content: ContentId, each: &mut dyn FnMut(Extent)) -> Result<(), StoreError> {
+        self.inner.each_extent(content, each)
     }
 
     fn inline(&self, content: ContentId) -> Result<Option<Vec<u8>>, StoreError> {
@@ -206,6 +246,10 @@ impl Catalog for FaultyCatalog {
 
     fn upload(&self, id: UploadId) -> Result<Option<Upload>, StoreError> {
         self.inner.upload(id)
+    }
+
+    fn upload_by_key(&self, user: UserId, key: &str) -> Result<Option<Upload>, StoreError> {
+        self.inner.upload_by_key(user, key)
     }
 
     fn uploads(
@@ -327,7 +371,9 @@ impl Catalog for FaultyCatalog {
     }
 
     fn blobs(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<(Blob, Vec<String>)>, StoreError> {
-        self.inner.blobs(after, limit)
+        let blobs = self.inner.blobs(after, limit);
+        self.looked(Look::Blobs);
+        blobs
     }
 
     fn objects(

@@ -396,8 +396,7 @@ fn size_of(db: &Connection, blob: BlobId) -> rusqlite::Result<Length> {
 
 pub(super) fn set_meta(
     db: &Connection,
-    space: SpaceId,
-    path: &EntryPath,
+    (space, path, expected): (SpaceId, &EntryPath, Expect),
     mtime: Option<i64>,
     executable: Option<bool>,
 ) -> Applied {
@@ -408,6 +407,7 @@ pub(super) fn set_meta(
     if node.is_folder() {
         return Err(Refusal::IsAFolder.into());
     }
+    expect(Some(&node), expected)?;
     if let Some(mtime) = mtime {
         db.prepare_cached("UPDATE entries SET mtime = ?2 WHERE id = ?1")?.execute(params![node.id, mtime])?;
     }

@@ -69,6 +69,16 @@ pub(super) fn find(db: &Connection, id: UploadId) -> rusqlite::Result<Option<Upl
         .optional()
 }
 
+pub(super) fn find_by_key(db: &Connection, user: UserId, key: &str) -> rusqlite::Result<Option<Upload>> {
+    id_by_key(db, user, key)?.map_or(Ok(None), |id| find(db, id))
+}
+
+fn id_by_key(db: &Connection, user: UserId, key: &str) -> rusqlite::Result<Option<UploadId>> {
+    db.prepare_cached("SELECT id FROM uploads WHERE user = ?1 AND key = ?2")?
+        .query_row(params![user.0, key], |found| row::get_bytes(found, 0).map(UploadId))
+        .optional()
+}
+
 /// Returns an upload that takes bytes, under the generation that the caller knows.
 pub(super) fn open(db: &Connection, id: UploadId, generation: u32) -> Result<Upload, Stop> {
     let upload = find(db, id)?.ok_or(Refusal::NotFound)?;
@@ -127,14 +137,10 @@ pub(super) fn open_lanes(db: &Connection, upload: UploadId) -> rusqlite::Result<
 // ---------------------------------------------------------------- filling
 
 pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
-    if let Some(key) = &new.key {
-        let known: Option<UploadId> = db
-            .prepare_cached("SELECT id FROM uploads WHERE user = ?1 AND key = ?2")?
-            .query_row(params![new.user.0, key], |found| row::get_bytes(found, 0).map(UploadId))
-            .optional()?;
-        if let Some(id) = known {
-            return Ok(Outcome::Upload { id, created: false });
-        }
+    if let Some(key) = &new.key
+        && let Some(id) = id_by_key(db, new.user, key)?
+    {
+        return Ok(Outcome::Upload { id, created: false });
     }
     if !db.prepare_cached("SELECT 1 FROM users WHERE id = ?1")?.exists([new.user.0])? {
         return Err(Refusal::NotFound.into());
