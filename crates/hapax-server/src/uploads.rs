@@ -19,7 +19,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::{Finish, FinishFacts, FinishVerdict, State, decide_finish};
-use hapax_store::catalog::{Counted, Meta, Upload, UploadId};
+use hapax_store::catalog::{Counted, Meta, Refusal as StoreRefusal, Upload, UploadId};
 use hapax_store::durable;
 use hapax_store::error::StoreError;
 use hapax_store::publish::Published;
@@ -308,7 +308,11 @@ fn missing(mut spans: Vec<Span>) -> Problem {
 pub async fn cancel(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     match upload.state {
-        State::Open => call.store(move |store| store.end_upload(id, State::Cancelled)).await?,
+        State::Open => match call.try_store(move |store| store.end_upload(id, State::Cancelled)).await {
+            // Somebody else just did.
+            Ok(()) | Err(StoreError::Refused(StoreRefusal::Ended(State::Cancelled))) => {}
+            Err(error) => return Err(error.into()),
+        },
         State::Cancelled => {}
         state => return Err(ended(state).into()),
     }

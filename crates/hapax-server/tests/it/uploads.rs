@@ -356,6 +356,22 @@ async fn a_cancelled_upload_is_gone() {
     upload.client.ask("HEAD", &format!("/uploads/{}", upload.id), &[]).await.refused(410, "upload-gone");
 }
 
+/// The second was once told that the upload was gone, though it had asked for nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_may_be_cancelled_twice_at_the_same_time() {
+    let server = Running::start().await;
+    for key in 1..=5 {
+        let upload = Upload::create(server.alice(), key, noise(100)).await;
+        let url = upload.url("");
+        let cancel = || upload.client.ask("DELETE", &url, &[]);
+        let cancelled = tokio::join!(cancel(), cancel(), cancel(), cancel());
+        for answer in <[Answer; 4]>::from(cancelled) {
+            answer.expect(204);
+        }
+    }
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resized_upload_keeps_the_parts_that_are_the_same() {
     let server = Running::start().await;
