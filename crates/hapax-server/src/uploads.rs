@@ -34,7 +34,7 @@ use crate::auth::access_id;
 use crate::call::{Call, bad_field, long_path};
 use crate::concat::refuse_composed;
 use crate::files::{completion, expectation};
-use crate::finish::publish;
+use crate::finish::{publish, replay};
 use crate::health::limits;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
@@ -240,11 +240,7 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
 
 /// Completes an upload. Blocks.
 fn finish(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Result<Completed, Refusal> {
-    let published = publish_complete(store, id, complete).or_else(|refusal| {
-        // The same request may have come twice, and the other one was the first: the answer to it is the answer to both.
-        let upload = store.upload(id)?;
-        if upload.state == State::Done { replay(store, &upload, complete) } else { Err(refusal) }
-    })?;
+    let published = publish_complete(store, id, complete)?;
     let upload = store.upload(id)?;
     let space = store.catalog().space_by_id(upload.space)?.ok_or(Kind::NotFound)?;
     Ok(completion(store, &space, &upload.path, &published))
@@ -263,7 +259,7 @@ fn publish_complete(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Re
         let facts = FinishFacts { state: upload.state, size: upload.size, covered };
         match decide_finish(&facts, &Finish { size }) {
             FinishVerdict::Publish => return publish(store, upload, size, complete.blake3),
-            FinishVerdict::Replay => return replay(store, upload, complete),
+            FinishVerdict::Replay => return replay(store, upload, size, complete.blake3),
             FinishVerdict::Ended(state) => return Err(ended(state).into()),
             FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
             FinishVerdict::Incomplete => {}
@@ -276,24 +272,6 @@ fn publish_complete(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Re
         }
     }
     Err(Kind::Superseded.into())
-}
-
-/// Answers a repeated `complete` as the first was answered, if it asks for the same.
-fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Published, Refusal> {
-    let done = upload.done.as_ref().ok_or(Kind::AlreadyComplete)?;
-    let published = store.completion(upload, done)?;
-    if complete.size != published.identity.size.get() {
-        return Err(Kind::InconsistentUploadLength.into());
-    }
-    match complete.blake3 {
-        Some(declared) if declared != published.identity.blake3 => {
-            let problem = Problem::new(Kind::FinalDigestMismatch)
-                .member("expected", declared.to_string())
-                .member("actual", published.identity.blake3.to_string());
-            Err(problem.into())
-        }
-        _ => Ok(published),
-    }
 }
 
 /// The problem that these bytes are not there.
