@@ -74,7 +74,7 @@ pub async fn with_digest(call: &Call<'_>, mut told: Told) -> Result<Told, Refusa
         }
     }
     if told.upload.state == State::Done
-        && let Some((blob, _)) = blob_of(call, &told.upload).await?
+        && let Some((blob, _)) = blob_of(call, &told.upload).await?.filter(|(blob, _)| !blob.damaged)
     {
         digest = wanted(call, &blob).await?;
     }
@@ -99,12 +99,13 @@ pub fn is_waiting(upload: &Upload) -> bool {
 /// # Errors
 /// 403 while it is not, 410 if it never will be, 404 if the file is no longer in the owner's space.
 pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
-    let upload = call.upload(id).await?;
+    let mut upload = call.upload(id).await?;
     if upload.state == State::Open {
-        let Told { fields, offset, .. } = standing(call, id).await?;
-        let problem = Problem::new(Kind::UploadUnfinished).member("offset", offset.get());
-        let fields = fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
-        return Err(fields.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value)));
+        let told = standing(call, id).await?;
+        if told.upload.state == State::Open {
+            return Err(unfinished(told));
+        }
+        upload = told.upload;
     }
     let (blob, space) = blob_of(call, &upload).await?.ok_or(Kind::NotFound)?;
     let app = call.app;
@@ -122,13 +123,21 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     send(call, file).await
 }
 
+fn unfinished(told: Told) -> Refusal {
+    let problem = Problem::new(Kind::UploadUnfinished).member("offset", told.offset.get());
+    let fields = told.fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
+    fields.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value))
+}
+
 /// Finds the file that an upload became, if it is still in the owner's space.
 async fn blob_of(call: &Call<'_>, upload: &Upload) -> Result<Option<(Blob, Space)>, Refusal> {
-    let done = upload.done.clone().ok_or_else(|| ended(upload.state))?;
-    let space = upload.space;
+    if upload.state != State::Done {
+        return Err(ended(upload.state).into());
+    }
+    let upload = upload.clone();
     call.store(move |store| {
-        let blob = store.catalog().blob_in_space(space, &done.fingerprint)?;
-        Ok(blob.zip(store.catalog().space_by_id(space)?))
+        let blob = store.file_of_upload(&upload)?;
+        Ok(blob.zip(store.catalog().space_by_id(upload.space)?))
     })
     .await
 }

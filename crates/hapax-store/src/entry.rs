@@ -3,7 +3,7 @@
 
 use hapax_proto::name::{EntryName, EntryPath};
 
-use crate::catalog::{Entry, EntryKind, Expect, Intent, SpaceId};
+use crate::catalog::{Blob, Completion, Entry, EntryKind, Expect, Intent, SpaceId, Upload};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -14,6 +14,23 @@ impl Store {
     /// Returns the entry at a path.
     pub fn entry(&self, space: SpaceId, path: &EntryPath) -> Result<Option<Entry>, StoreError> {
         self.catalog().entry(space, path)
+    }
+
+    /// Returns what an upload that is done became, if an entry of its space still shows it, damaged or not. The upload may
+    /// have been looked up before it was found out what it is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`](crate::catalog::Refusal::NotFound) for an upload that is forgotten.
+    pub fn file_of_upload(&self, upload: &Upload) -> Result<Option<Blob>, StoreError> {
+        let mut done = upload.done.clone();
+        loop {
+            let Some(Completion { fingerprint, .. }) = done else { return Ok(None) };
+            let shown = self.catalog().shown_in_space(upload.space, &fingerprint)?;
+            if shown.is_some() {
+                return Ok(shown);
+            }
+            done = self.upload(upload.id)?.done.filter(|now| now.fingerprint != fingerprint);
+        }
     }
 
     /// Lists what lies below a folder in byte order of the paths, behind `after`; with `recursive`, all of it.

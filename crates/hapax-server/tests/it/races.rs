@@ -3,14 +3,16 @@
 
 use std::future::Future;
 
+use data_encoding::BASE64;
 use hapax_proto::dialect::native::{Completed, UploadStatus};
 use hapax_proto::upload::State;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::Running;
 use crate::wire::{Answer, Client};
 
 const V: (&str, &str) = ("Tus-Resumable", "1.0.0");
+const TUS_BYTES: (&str, &str) = ("Content-Type", "application/offset+octet-stream");
 const SIZE: usize = 70_000;
 const ROUNDS: u8 = 25;
 
@@ -136,6 +138,31 @@ async fn an_append_to_an_upload_that_is_completed_is_told_where_it_stands() {
             }
         };
         tokio::join!(appends, upload.complete());
+    }
+    server.end().await;
+}
+
+/// It was once not found, because it was looked up by what it was called until it was identified.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_composed_file_that_is_identified_may_be_read_through_its_upload() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    for round in 0..ROUNDS {
+        let piece = [V, ("Upload-Concat", "partial"), ("Upload-Length", "9"), TUS_BYTES];
+        let piece = alice.send("POST", "/tus/", &piece, [round; 9]).await.expect(201);
+        let concat = format!("final;{}", piece.field("location"));
+        let metadata = format!("filename {}", BASE64.encode(format!("f{round}").as_bytes()));
+        let fields = [V, ("Upload-Concat", &*concat), ("Upload-Metadata", &*metadata)];
+        let whole = alice.send("POST", "/tus/", &fields, "").await.expect(201);
+        let url = whole.field("location").replace("tus", "uploads");
+        loop {
+            let read = alice.ask("GET", &url, &[("Want-Repr-Digest", "md5=1")]).await.expect(200);
+            assert_eq!(read.body, [round; 9]);
+            let entry: Value = alice.get(&format!("/api/v1/entries/f{round}")).await.expect(200).read();
+            if entry["blake3"].is_string() {
+                break;
+            }
+        }
     }
     server.end().await;
 }
