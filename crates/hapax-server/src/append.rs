@@ -1,6 +1,7 @@
 //! Bytes behind what an upload holds, from whatever dialect they come: the append lane is taken over, the offsets are
 //! compared, the body is pumped into the store, and what arrived is durable before anything is said.
 
+use hapax_proto::access::Object;
 use hapax_proto::dialect::integrity::{Integrity, IntegrityHasher};
 use hapax_proto::dialect::rufh::UPLOAD_COMPLETE;
 use hapax_proto::dialect::tus::{Checksum, UPLOAD_OFFSET};
@@ -16,6 +17,7 @@ use hapax_store::lane::LaneGuard;
 use http::HeaderValue;
 use http::header::{ETAG, TRAILER};
 
+use crate::auth::access_id;
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
 use crate::concat::{refuse_composed, settle_piece};
@@ -151,12 +153,14 @@ fn said(call: &Call<'_>, request: &Request) -> Result<Integrity, Refusal> {
 /// # Errors
 /// 404, or 409 and 410 for one that ended.
 pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<(Upload, Offset), Refusal> {
-    let upload = call.upload(id).await?;
+    let (upload, offset) = call.store(move |store| store.standing(id)).await?;
+    call.allow(&Object::Upload { owner: access_id(upload.user) })?;
     refuse_composed(&upload)?;
+    // Asked of the same moment: one that ended since would be told to stand at its begin.
     if upload.state != State::Open {
         return Err(ended(upload.state).into());
     }
-    call.store(move |store| store.standing(id)).await
+    Ok((upload, offset))
 }
 
 /// Weighs preconditions against the prefix that is durable.

@@ -229,9 +229,11 @@ impl Receiving {
 
     /// Waits until the group that is under way is durable.
     fn wait(&mut self) {
-        for (wanted, pending) in mem::take(&mut self.under_way) {
-            let identity = pending.identity();
-            match pending.wait() {
+        let (records, pending): (Vec<_>, Vec<_>) = mem::take(&mut self.under_way).into_iter().unzip();
+        let identities: Vec<_> = pending.iter().map(PendingFile::identity).collect();
+        let stored = self.store.wait_short(pending);
+        for ((wanted, identity), stored) in records.into_iter().zip(identities).zip(stored) {
+            match stored {
                 Ok(published) => {
                     let status = if published.replaced { StatusCode::OK } else { StatusCode::CREATED };
                     self.stored(&wanted, status, &published);

@@ -198,8 +198,8 @@ fn link_all(store: &Arc<Store>, steps: Vec<Step>) -> Vec<ClaimResult> {
             .into_iter()
             .map(|(index, Linking { place, file, target })| ((index, place), (file, target)))
             .unzip();
-        for ((index, place), pending) in places.into_iter().zip(store.publish_short(files)) {
-            results[index] = Some(match pending.wait() {
+        for ((index, place), stored) in places.into_iter().zip(store.wait_short(store.publish_short(files))) {
+            results[index] = Some(match stored {
                 Ok(published) => linked(store, &place, &published),
                 // It was given up meanwhile: a claim brings nothing back that was deleted.
                 Err(StoreError::Refused(StoreRefusal::NotLive)) => ClaimResult::Upload,

@@ -21,7 +21,7 @@ use hapax_proto::precondition::{Conditions, MethodKind, Precondition, Validators
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::validator::{EntityTag, HttpDate};
-use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Space, SpaceId};
+use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Refusal as StoreRefusal, Space, SpaceId};
 use hapax_store::content::{ContentReader, Shown};
 use hapax_store::error::StoreError;
 use hapax_store::file::FileIntake;
@@ -438,10 +438,14 @@ fn waits_for_100(call: &Call<'_>) -> bool {
         && expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Links content that the target's space holds already; its owner is the caller.
+/// Links content that the target's space holds already; its owner is the caller. `None` if it does not, or if it was given
+/// up meanwhile: the client has the bytes.
 fn link_known(store: &Store, target: Target, identity: &Identity) -> Result<Option<Published>, StoreError> {
     let blob = store.catalog().blob_in_space(target.space, &store.fingerprint(identity))?;
-    blob.map(|blob| store.link(target, &blob)).transpose()
+    match blob.map(|blob| store.link(target, &blob)).transpose() {
+        Err(StoreError::Refused(StoreRefusal::NotLive)) => Ok(None),
+        linked => linked,
+    }
 }
 
 /// Returns the algorithms besides BLAKE3 that have to be computed, because they were declared, or may be.

@@ -9,6 +9,7 @@ use hapax_proto::digest::FileHash;
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
+use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, Expect, Refusal as StoreRefusal, Upload};
 use hapax_store::compose::Composed;
 use hapax_store::error::StoreError;
@@ -24,6 +25,9 @@ const NAMES_MAX: u32 = 10_000;
 
 /// Makes a complete upload visible. Blocks.
 ///
+/// Several may come to this at once, for it may take long: one that finds the upload done by another returns what that came
+/// to.
+///
 /// # Errors
 /// 412 if its precondition does not hold, 422 if it is not what was declared now or at its creation: it stays open
 /// then. The refusals of a publication.
@@ -37,9 +41,47 @@ pub fn publish(
         let detail = "an upload for concatenation is no file by itself";
         return Err(Problem::new(Kind::Forbidden).detail(detail).into());
     }
+    publish_open(store, upload, size, declared).or_else(|refusal| {
+        let upload = store.upload(upload.id)?;
+        if upload.state == State::Done { replay(store, &upload, size, declared) } else { Err(refusal) }
+    })
+}
+
+fn publish_open(
+    store: &Arc<Store>,
+    upload: &Upload,
+    size: Length,
+    declared: Option<FileHash>,
+) -> Result<Published, Refusal> {
     store.close_last_part(&Upload { size: Some(size), ..upload.clone() })?;
     let upload = store.upload(upload.id)?;
     publish_by(store, upload, &|upload, expect| store.finish_upload(upload, size, expect, declared))
+}
+
+/// Returns what the completion of an upload that is done came to, if it was one of the same. Blocks.
+///
+/// # Errors
+/// 400 and 422 if it was of another size or content.
+pub fn replay(
+    store: &Store,
+    upload: &Upload,
+    size: Length,
+    declared: Option<FileHash>,
+) -> Result<Published, Refusal> {
+    let done = upload.done.as_ref().ok_or(Kind::AlreadyComplete)?;
+    let published = store.completion(upload, done)?;
+    if size != published.identity.size {
+        return Err(Kind::InconsistentUploadLength.into());
+    }
+    match declared {
+        Some(declared) if declared != published.identity.blake3 => {
+            let problem = Problem::new(Kind::FinalDigestMismatch)
+                .member("expected", declared.to_string())
+                .member("actual", published.identity.blake3.to_string());
+            Err(problem.into())
+        }
+        _ => Ok(published),
+    }
 }
 
 /// Makes content that the caller may read visible as the file of an upload that has no byte of it. Blocks.

@@ -21,11 +21,21 @@ use crate::call::Call;
 use crate::concat;
 use crate::files::{Readable, entity_tag, location, send, wanted};
 use crate::finish::notes_of;
-use crate::prefix::{self, Prefix};
+use crate::prefix;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response, UPLOAD_LIMIT};
 
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+
+/// What is told of an upload, all of it of one moment.
+pub struct Told {
+    /// The upload: open, or done.
+    pub upload: Upload,
+    /// Where it stands; for one that is done, its end.
+    pub offset: Offset,
+    /// The fields that say so, alike in every dialect. For one that is done, they say where its file went.
+    pub fields: HeaderMap,
+}
 
 /// `HEAD /uploads/<id>`: where the upload stands, and with `Want-Repr-Digest` what its prefix hashes to.
 ///
@@ -33,41 +43,45 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     call.upload(id).await?;
     let (upload, lane) = settled(call, id).await?;
-    let upload = if is_waiting(&upload) { concat::conclude(call, upload).await? } else { upload };
+    if is_waiting(&upload) {
+        concat::conclude(call, upload).await?;
+    }
     drop(lane);
-    let (fields, _) = standing(call, &upload).await?;
-    let mut fields = with_digest(call, &upload, fields).await?;
+    let Told { upload, mut fields, .. } = with_digest(call, standing(call, id).await?).await?;
     let (name, value) = completeness(&call.parts.headers, upload.state == State::Done);
     fields.insert(name, value);
     Ok(respond::empty(StatusCode::OK, fields))
 }
 
-/// Adds the digest that the request wants: of the prefix, or of the file once there is one. All fields are of the same
-/// moment as the digest then, whoever wrote while it was computed.
-pub async fn with_digest(
-    call: &Call<'_>,
-    upload: &Upload,
-    mut fields: HeaderMap,
-) -> Result<HeaderMap, Refusal> {
+/// Adds the digest that the request wants: of the prefix, or of the file once there is one. It may tell of a later moment
+/// then, but of one all the same, whoever wrote while the digest was computed.
+pub async fn with_digest(call: &Call<'_>, mut told: Told) -> Result<Told, Refusal> {
     if !prefix::is_digest_wanted(call)? {
-        return Ok(fields);
+        return Ok(told);
     }
-    let digest = match upload.state {
-        // What it is, its members say.
-        State::Open if is_waiting(upload) => None,
-        State::Open => {
-            let Prefix { upload, offset, digest } = prefix::look(call, upload.id).await?;
-            fields.extend(describe(call, &upload, offset)?);
-            digest
+    let mut digest = None;
+    // What a composed upload is, its members say.
+    if told.upload.state == State::Open && !is_waiting(&told.upload) {
+        match prefix::look(call, told.upload.id).await {
+            Ok(prefix) => {
+                told = tell(call, prefix.upload, prefix.offset).await?;
+                digest = prefix.digest;
+            }
+            // Somebody completed it meanwhile.
+            Err(refusal) if refusal.problem().kind == Kind::AlreadyComplete => {
+                told = standing(call, told.upload.id).await?;
+            }
+            Err(refusal) => return Err(refusal),
         }
-        _ => match blob_of(call, upload).await? {
-            Some((blob, _)) => wanted(call, &blob).await?,
-            None => None,
-        },
-    };
+    }
+    if told.upload.state == State::Done
+        && let Some((blob, _)) = blob_of(call, &told.upload).await?.filter(|(blob, _)| !blob.damaged)
+    {
+        digest = wanted(call, &blob).await?;
+    }
     let digests: Digests = digest.into_iter().collect();
-    fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
-    Ok(fields)
+    told.fields.extend(digests.format_field().map(|field| (HeaderName::from_static(REPR_DIGEST), field)));
+    Ok(told)
 }
 
 /// Ends a running append and returns the upload as that left it, with the lane. The caller has been let in already.
@@ -86,12 +100,13 @@ pub fn is_waiting(upload: &Upload) -> bool {
 /// # Errors
 /// 403 while it is not, 410 if it never will be, 404 if the file is no longer in the owner's space.
 pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
-    let upload = call.upload(id).await?;
+    let mut upload = call.upload(id).await?;
     if upload.state == State::Open {
-        let (fields, offset) = standing(call, &upload).await?;
-        let problem = Problem::new(Kind::UploadUnfinished).member("offset", offset.get());
-        let fields = fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
-        return Err(fields.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value)));
+        let told = standing(call, id).await?;
+        if told.upload.state == State::Open {
+            return Err(unfinished(told));
+        }
+        upload = told.upload;
     }
     let (blob, space) = blob_of(call, &upload).await?.ok_or(Kind::NotFound)?;
     let app = call.app;
@@ -110,28 +125,39 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     send(call, file).await
 }
 
+fn unfinished(told: Told) -> Refusal {
+    let problem = Problem::new(Kind::UploadUnfinished).member("offset", told.offset.get());
+    let fields = told.fields.into_iter().filter_map(|(name, value)| Some((name?, value)));
+    fields.fold(problem.into(), |refusal: Refusal, (name, value)| refusal.field(name, value))
+}
+
 /// Finds the file that an upload became, if it is still in the owner's space.
 async fn blob_of(call: &Call<'_>, upload: &Upload) -> Result<Option<(Blob, Space)>, Refusal> {
-    let done = upload.done.clone().ok_or_else(|| ended(upload.state))?;
-    let space = upload.space;
+    if upload.state != State::Done {
+        return Err(ended(upload.state).into());
+    }
+    let upload = upload.clone();
     call.store(move |store| {
-        let blob = store.catalog().blob_in_space(space, &done.fingerprint)?;
-        Ok(blob.zip(store.catalog().space_by_id(space)?))
+        let blob = store.file_of_upload(&upload)?;
+        Ok(blob.zip(store.catalog().space_by_id(upload.space)?))
     })
     .await
 }
 
-/// Returns the fields that say where an upload stands, alike in every dialect, and the offset among them. For one
-/// that is done, they say where its file went.
+/// Looks at an upload, and tells where it stands.
 ///
 /// # Errors
 /// 410 if it ended without a result.
-pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Offset), Refusal> {
-    let id = upload.id;
-    let (upload, offset) = match upload.state {
-        State::Open => call.store(move |store| store.standing(id)).await?,
-        _ => (upload.clone(), Offset::ZERO),
-    };
+pub async fn standing(call: &Call<'_>, id: UploadId) -> Result<Told, Refusal> {
+    let (upload, offset) = call.store(move |store| store.standing(id)).await?;
+    tell(call, upload, offset).await
+}
+
+/// Tells where an upload stood when it was looked at.
+///
+/// # Errors
+/// As [`standing`].
+pub async fn tell(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<Told, Refusal> {
     let offset = match upload.state {
         State::Open => offset,
         State::Done => upload.size.unwrap_or_default().end(),
@@ -144,7 +170,7 @@ pub async fn standing(call: &Call<'_>, upload: &Upload) -> Result<(HeaderMap, Of
             call.store(move |store| store.catalog().space_by_id(space)).await?.ok_or(Kind::NotFound)?;
         fields.insert(CONTENT_LOCATION, location(call.app, &space, &upload.path));
     }
-    Ok((fields, offset))
+    Ok(Told { upload, offset, fields })
 }
 
 /// Returns the fields that say how an upload stands that is open, or done, at an offset.

@@ -22,7 +22,7 @@ use crate::append::{self, Appended, Extent};
 use crate::call::Call;
 use crate::files::{completion, described, entity_tag, location, named_place, weigh};
 use crate::finish::publish;
-use crate::resource::standing;
+use crate::resource::{standing, tell};
 use crate::respond::{self, Refusal, Response};
 use crate::uploads;
 
@@ -168,18 +168,17 @@ async fn take(
     let Appended { upload, offset, lane } = appended;
     if !request.complete {
         let size = upload.size.filter(|size| size.end() == offset && !size.is_zero());
-        let upload = match size {
-            None => upload,
+        let told = match size {
+            None => tell(call, upload, offset).await?,
             Some(size) => {
                 // Not one byte more can come, and some clients never say so: tus-js-client 4 in Node does not when it
                 // reads a file in chunks.
                 call.store(move |store| Ok(publish(store, &upload, size, None))).await??;
-                call.upload(id).await?
+                standing(call, id).await?
             }
         };
         drop(lane);
-        let fields = standing(call, &upload).await?.0;
-        return Ok(respond::empty(StatusCode::NO_CONTENT, with_completeness(call, fields, false)));
+        return Ok(respond::empty(StatusCode::NO_CONTENT, with_completeness(call, told.fields, false)));
     }
     let size = offset.since(Offset::ZERO).unwrap_or_default();
     if upload.size.is_some_and(|agreed| agreed != size) {
@@ -205,7 +204,7 @@ async fn answer_done(call: &Call<'_>, upload: &Upload, created: bool) -> Result<
     let store = &call.app.store;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = respond::json(status, &completion(store, &space, &upload.path, &published));
-    let standing = with_completeness(call, standing(call, upload).await?.0, true);
+    let standing = with_completeness(call, standing(call, upload.id).await?.fields, true);
     let location = location(call.app, &space, &upload.path);
     let fields = response.headers_mut();
     fields.extend(standing);

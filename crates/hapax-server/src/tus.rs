@@ -29,7 +29,7 @@ use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
 use crate::concat::{self, settle_piece};
 use crate::finish::{notes_of, publish, publish_known};
-use crate::resource::{is_waiting, settled, standing, with_digest};
+use crate::resource::{Told, is_waiting, settled, standing, tell, with_digest};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
@@ -89,8 +89,8 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let url = url(call.app, upload.id);
     let mut fields = if is_waiting(&upload) {
         let _lane = call.app.store.lanes().take(upload.id, LaneId::Append).await;
-        let upload = concat::conclude(call, call.upload(upload.id).await?).await?;
-        standing(call, &upload).await?.0
+        concat::conclude(call, call.upload(upload.id).await?).await?;
+        standing(call, upload.id).await?.fields
     } else if let Some(fields) = link(call, &upload, claimed).await? {
         fields
     } else if brings_bytes {
@@ -99,12 +99,12 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
         // The upload exists whatever becomes of its bytes, and the client must learn where: it asks there and goes on.
         let appended = append::append(call, upload.id, request).await;
         let appended = appended.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
-        conclude(call, appended.upload, appended.offset).await?
+        conclude(call, appended.upload, appended.offset).await?.fields
     } else if upload.state == State::Done {
-        standing(call, &upload).await?.0
+        standing(call, upload.id).await?.fields
     } else {
         settle_piece(call, &upload, Offset::ZERO).await?;
-        let mut fields = conclude(call, upload, Offset::ZERO).await?;
+        let mut fields = conclude(call, upload, Offset::ZERO).await?.fields;
         // Only a creation that brought bytes tells an offset.
         fields.remove(UPLOAD_OFFSET);
         fields
@@ -161,7 +161,7 @@ async fn link(call: &Call<'_>, upload: &Upload, claimed: Question) -> Result<Opt
     if !linked.await? {
         return Ok(None);
     }
-    Ok(Some(standing(call, &call.upload(id).await?).await?.0))
+    Ok(Some(standing(call, id).await?.fields))
 }
 
 /// Finds out where an upload goes, from what the client says about the file.
@@ -247,19 +247,26 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
 async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
     call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
-    let (upload, lane) = settled(call, id).await?;
-    let fields = if is_waiting(&upload) {
-        let upload = concat::conclude(call, upload).await?;
-        standing(call, &upload).await?.0
-    } else {
-        let (fields, offset) = standing(call, &upload).await?;
-        settle_piece(call, &upload, offset).await?;
-        if upload.state == State::Open { conclude(call, upload, offset).await? } else { fields }
-    };
-    // A digest may take long to compute; nobody has to wait for that.
-    drop(lane);
-    let upload = call.upload(id).await?;
-    with_digest(call, &upload, fields).await
+    loop {
+        // A digest may take long to compute; nobody has to wait for the lane that long.
+        let told = with_digest(call, concluded(call, id).await?).await?;
+        // Unless the last bytes came in the meantime: then the file comes first.
+        if ready(&told.upload, told.offset)?.is_none() {
+            return Ok(told.fields);
+        }
+    }
+}
+
+/// Ends a running append, makes the file visible if all of it is there, and says where the upload stands then.
+async fn concluded(call: &Call<'_>, id: UploadId) -> Result<Told, Refusal> {
+    let (upload, _lane) = settled(call, id).await?;
+    if is_waiting(&upload) {
+        concat::conclude(call, upload).await?;
+        return standing(call, id).await;
+    }
+    let (upload, offset) = call.store(move |store| store.standing(id)).await?;
+    settle_piece(call, &upload, offset).await?;
+    conclude(call, upload, offset).await
 }
 
 /// `PATCH /tus/<id>`: bytes behind what is there.
@@ -281,7 +288,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
     let Appended { upload, offset, lane } =
         append::append_if(call, id, append::Request { append, total, checksum, extent: Extent::Piece })
             .await?;
-    let fields = conclude(call, upload, offset).await?;
+    let fields = conclude(call, upload, offset).await?.fields;
     drop(lane);
     Ok(respond::empty(StatusCode::NO_CONTENT, fields))
 }
@@ -291,7 +298,7 @@ pub async fn append(call: &mut Call<'_>, id: UploadId) -> Result<Response, Refus
 async fn append_to_done(call: &Call<'_>, upload: &Upload, at: Offset) -> Result<Response, Refusal> {
     let end = upload.size.unwrap_or_default().end();
     if at == end && call.content_length() == Some(0) {
-        return Ok(respond::empty(StatusCode::NO_CONTENT, standing(call, upload).await?.0));
+        return Ok(respond::empty(StatusCode::NO_CONTENT, standing(call, upload.id).await?.fields));
     }
     Err(Refusal::from(Kind::AlreadyComplete).field(UPLOAD_OFFSET, end.get().into()))
 }
@@ -307,19 +314,27 @@ pub async fn terminate(call: &Call<'_>, id: UploadId) -> Result<Response, Refusa
 ///
 /// # Errors
 /// 460 if it is not what was declared at its creation: no client sends other bytes to the same upload, so it ends.
-async fn conclude(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<HeaderMap, Refusal> {
-    let is_file = notes_of(&upload)?.role() == Role::File;
-    let Some(size) = upload.size.filter(|size| is_file && size.end() == offset) else {
-        return Ok(standing(call, &upload).await?.0);
+async fn conclude(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<Told, Refusal> {
+    let Some(size) = ready(&upload, offset)? else {
+        // Not looked at again: what came since might be the last byte.
+        return tell(call, upload, offset).await;
     };
     let id = upload.id;
     let published = call.store(move |store| Ok(publish(store, &upload, size, None))).await?;
     match published {
-        Ok(_) => Ok(standing(call, &call.upload(id).await?).await?.0),
+        Ok(_) => standing(call, id).await,
         Err(refusal) if refusal.problem().kind == Kind::FinalDigestMismatch => {
             call.store(move |store| store.end_upload(id, State::Poisoned)).await?;
             Err(Kind::ChecksumMismatch.into())
         }
         Err(refusal) => Err(refusal),
     }
+}
+
+/// Returns the size of an open upload that is to be a file and has all its bytes.
+fn ready(upload: &Upload, offset: Offset) -> Result<Option<Length>, Refusal> {
+    if upload.state != State::Open || notes_of(upload)?.role() != Role::File {
+        return Ok(None);
+    }
+    Ok(upload.size.filter(|size| size.end() == offset))
 }

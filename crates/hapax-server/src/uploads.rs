@@ -19,7 +19,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PART, PartNumber};
 use hapax_proto::upload::{Finish, FinishFacts, FinishVerdict, State, decide_finish};
-use hapax_store::catalog::{Counted, Meta, Upload, UploadId};
+use hapax_store::catalog::{Counted, Meta, Refusal as StoreRefusal, Upload, UploadId};
 use hapax_store::durable;
 use hapax_store::error::StoreError;
 use hapax_store::publish::Published;
@@ -34,7 +34,7 @@ use crate::auth::access_id;
 use crate::call::{Call, bad_field, long_path};
 use crate::concat::refuse_composed;
 use crate::files::{completion, expectation};
-use crate::finish::publish;
+use crate::finish::{publish, replay};
 use crate::health::limits;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
@@ -50,6 +50,8 @@ const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// Missing spans told at once.
 const MISSING_MAX: usize = 256;
+/// How often a `complete` looks again at an upload that changes meanwhile.
+const LOOKS_MAX: usize = 16;
 
 /// `POST /api/v1/uploads`.
 pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
@@ -241,7 +243,7 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
     let pass = is_read.then(|| call.app.digests.enter(user).ok_or(Kind::TooMany)).transpose()?;
     let completed = call
         .store(move |store| {
-            let completed = finish(store, &upload, &complete);
+            let completed = finish(store, id, &complete);
             // Held until the reading ends, which it does not when the client goes away.
             drop(pass);
             Ok(completed)
@@ -251,50 +253,40 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
     Ok(respond::json(status, &completed))
 }
 
-/// Decides and does what completes an upload. Blocks.
-fn finish(store: &Arc<Store>, upload: &Upload, complete: &Complete) -> Result<Completed, Refusal> {
-    let size = Length::new(complete.size);
-    // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
-    let (upload, offset) = &store.standing(upload.id)?;
-    let covered = match upload.state {
-        State::Open => offset.since(Offset::ZERO).unwrap_or_default(),
-        _ => Length::ZERO,
-    };
-    let facts = FinishFacts { state: upload.state, size: upload.size, covered };
-    let published = match decide_finish(&facts, &Finish { size }) {
-        FinishVerdict::Publish => publish(store, upload, size, complete.blake3)?,
-        FinishVerdict::Replay => replay(store, upload, complete)?,
-        FinishVerdict::Ended(state) => return Err(ended(state).into()),
-        FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
-        FinishVerdict::Incomplete => return Err(incomplete(store, upload, size)?.into()),
-    };
+/// Completes an upload. Blocks.
+fn finish(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Result<Completed, Refusal> {
+    let published = publish_complete(store, id, complete)?;
+    let upload = store.upload(id)?;
     let space = store.catalog().space_by_id(upload.space)?.ok_or(Kind::NotFound)?;
-    let path = store.upload(upload.id)?.path;
-    Ok(completion(store, &space, &path, &published))
+    Ok(completion(store, &space, &upload.path, &published))
 }
 
-/// Answers a repeated `complete` as the first was answered, if it asks for the same.
-fn replay(store: &Store, upload: &Upload, complete: &Complete) -> Result<Published, Refusal> {
-    let done = upload.done.as_ref().ok_or(Kind::AlreadyComplete)?;
-    let published = store.completion(upload, done)?;
-    if complete.size != published.identity.size.get() {
-        return Err(Kind::InconsistentUploadLength.into());
-    }
-    match complete.blake3 {
-        Some(declared) if declared != published.identity.blake3 => {
-            let problem = Problem::new(Kind::FinalDigestMismatch)
-                .member("expected", declared.to_string())
-                .member("actual", published.identity.blake3.to_string());
-            Err(problem.into())
+/// Decides and does what completes an upload. Blocks.
+fn publish_complete(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Result<Published, Refusal> {
+    let size = Length::new(complete.size);
+    for _ in 0..LOOKS_MAX {
+        // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
+        let (upload, offset) = &store.standing(id)?;
+        let covered = match upload.state {
+            State::Open => offset.since(Offset::ZERO).unwrap_or_default(),
+            _ => Length::ZERO,
+        };
+        let facts = FinishFacts { state: upload.state, size: upload.size, covered };
+        match decide_finish(&facts, &Finish { size }) {
+            FinishVerdict::Publish => return publish(store, upload, size, complete.blake3),
+            FinishVerdict::Replay => return replay(store, upload, size, complete.blake3),
+            FinishVerdict::Ended(state) => return Err(ended(state).into()),
+            FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
+            FinishVerdict::Incomplete => {}
         }
-        _ => Ok(published),
+        let (upload, received) = store.received(id, PartNumber::FIRST, 0)?;
+        let gaps = durable::missing(received.spans, Span::whole(size));
+        // Else the last bytes came, or the upload ended, just now.
+        if upload.state == State::Open && (!gaps.is_empty() || received.offset > size.end()) {
+            return Err(missing(gaps).into());
+        }
     }
-}
-
-/// Says which bytes are missing.
-fn incomplete(store: &Store, upload: &Upload, size: Length) -> Result<Problem, StoreError> {
-    let (_, received) = store.received(upload.id, PartNumber::FIRST, 0)?;
-    Ok(missing(durable::missing(received.spans, Span::whole(size))))
+    Err(Kind::Superseded.into())
 }
 
 /// The problem that these bytes are not there.
@@ -309,7 +301,11 @@ fn missing(mut spans: Vec<Span>) -> Problem {
 pub async fn cancel(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let upload = call.upload(id).await?;
     match upload.state {
-        State::Open => call.store(move |store| store.end_upload(id, State::Cancelled)).await?,
+        State::Open => match call.try_store(move |store| store.end_upload(id, State::Cancelled)).await {
+            // Somebody else just did.
+            Ok(()) | Err(StoreError::Refused(StoreRefusal::Ended(State::Cancelled))) => {}
+            Err(error) => return Err(error.into()),
+        },
         State::Cancelled => {}
         state => return Err(ended(state).into()),
     }

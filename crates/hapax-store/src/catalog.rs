@@ -648,6 +648,9 @@ pub trait Catalog: Send + Sync {
     /// found so stands for its bytes.
     fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
 
+    /// Returns the blob with this fingerprint, if an entry of the space points to it, damaged or not.
+    fn shown_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError>;
+
     /// Returns live blobs of this size, by row, that are not damaged and that an entry of the space points to.
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError>;
 

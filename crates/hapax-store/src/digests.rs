@@ -42,10 +42,11 @@ impl ContentReader {
 }
 
 impl Store {
-    /// Returns the digests of a blob that are known without reading it: its BLAKE3, and those kept.
+    /// Returns the digests of a blob that are known without reading it: its BLAKE3, and those kept. None of one whose
+    /// identity was pending when it was looked up: what is kept of it since is sealed for the fingerprint that it has now.
     pub fn known_digests(&self, blob: &Blob) -> Result<Digests, StoreError> {
-        let identity = self.known_identity(blob)?;
-        let mut known: Digests = identity.map(|identity| Digest::from(identity.blake3)).into_iter().collect();
+        let Some(identity) = self.known_identity(blob)? else { return Ok(Digests::default()) };
+        let mut known: Digests = [Digest::from(identity.blake3)].into_iter().collect();
         for (algorithm, sealed) in self.catalog().digests(blob.id)? {
             let key = row_key(&blob.fingerprint, algorithm);
             let value = self.stores.ring.small().open(Purpose::Digest, &row(&key), &sealed)?;

@@ -4,7 +4,7 @@
 use hapax_proto::name::{EntryName, EntryPath};
 use hapax_proto::tree::{PART, PartNumber, PartValue, part_count};
 
-use crate::catalog::{Entry, EntryKind, Expect, Intent, SpaceId};
+use crate::catalog::{Blob, Completion, Entry, EntryKind, Expect, Intent, SpaceId, Upload};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -45,6 +45,23 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Returns what an upload that is done became, if an entry of its space still shows it, damaged or not. The upload may
+    /// have been looked up before it was found out what it is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`](crate::catalog::Refusal::NotFound) for an upload that is forgotten.
+    pub fn file_of_upload(&self, upload: &Upload) -> Result<Option<Blob>, StoreError> {
+        let mut done = upload.done.clone();
+        loop {
+            let Some(Completion { fingerprint, .. }) = done else { return Ok(None) };
+            let shown = self.catalog().shown_in_space(upload.space, &fingerprint)?;
+            if shown.is_some() {
+                return Ok(shown);
+            }
+            done = self.upload(upload.id)?.done.filter(|now| now.fingerprint != fingerprint);
+        }
     }
 
     /// Lists what lies below a folder in byte order of the paths, behind `after`; with `recursive`, all of it.

@@ -190,8 +190,8 @@ impl FileIntake {
         match std::mem::replace(&mut self.progress, Progress::Over) {
             Progress::First(short) => {
                 let file = short.end(declared)?;
-                let mut pending = self.store.publish_short([(file, self.target.clone())]);
-                pending.pop().expect("one file has one answer").wait()
+                let pending = self.store.publish_short([(file, self.target.clone())]);
+                self.store.wait_short(pending).pop().expect("one file has one answer")
             }
             Progress::Long(long) => {
                 let published = self.publish_long(&long.upload, long.part, long.pending, declared);

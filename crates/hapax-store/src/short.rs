@@ -8,7 +8,8 @@
 //!                       at most INLINE_MAX: sealed into the catalog; else in an object
 //! ```
 //!
-//! What is dropped on the way changes nothing.
+//! A file that a blob holds already is linked to that, and its bytes are kept until it is: another may take the last name
+//! of the blob before. What is dropped on the way changes nothing.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use hapax_proto::digest::{FileHash, Identity};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartNumber, PartValue};
 
-use crate::catalog::{Blob, BlobId, Extent, Intent, Source};
+use crate::catalog::{Blob, BlobId, Extent, Intent, Refusal, Source};
 use crate::committer::{Bytes, MakeIntent, Pending, Submission};
 use crate::error::StoreError;
 use crate::intake::{PartWriter, SMALL_MAX};
@@ -37,21 +38,24 @@ pub struct ShortIntake {
 /// A file of at most one part that is whole, and nowhere visible yet.
 pub struct ShortFile {
     identity: Identity,
-    content: Content,
+    /// A blob that holds the same bytes.
+    held: Option<BlobId>,
+    /// Its own; a file that has none is held.
+    brought: Option<Brought>,
 }
 
-/// Where its bytes are until then.
-enum Content {
+/// Where the bytes of a file are until it is visible.
+enum Brought {
     Inline(Vec<u8>),
     Part { bytes: Bytes, span: Span, value: PartValue },
-    Held(BlobId),
 }
 
 /// What became of a file that was published with others.
 pub struct PendingFile {
-    store: Arc<Store>,
     identity: Identity,
     pending: Result<Pending, StoreError>,
+    /// What is published instead if it was linked to a blob that is given up.
+    instead: Option<Box<(ShortFile, Target)>>,
 }
 
 impl Store {
@@ -69,44 +73,83 @@ impl Store {
     /// Returns a live blob that the publisher may read as a file that is whole: so it is linked under another name, and no
     /// byte copied.
     pub fn stored(&self, blob: &Blob) -> Result<ShortFile, StoreError> {
-        Ok(ShortFile { identity: self.identity(blob)?, content: Content::Held(blob.id) })
+        Ok(ShortFile { identity: self.identity(blob)?, held: Some(blob.id), brought: None })
     }
 
     /// Makes files visible, each for itself: one that is refused takes nothing from the others. In which order files of
     /// one name come is not defined. To be called with at most a thousand files, a part of bytes in all.
     ///
-    /// DURABILITY: once a file's wait is `Ok`, its bytes and entry survive power loss.
-    pub fn publish_short(
-        self: &Arc<Self>,
-        files: impl IntoIterator<Item = (ShortFile, Target)>,
-    ) -> Vec<PendingFile> {
-        let (mut submissions, mut identities) = (Vec::new(), Vec::new());
+    /// DURABILITY: once [`wait_short`](Self::wait_short) told a file's `Ok`, its bytes and entry survive power loss.
+    pub fn publish_short(&self, files: impl IntoIterator<Item = (ShortFile, Target)>) -> Vec<PendingFile> {
+        let (mut submissions, mut prepared) = (Vec::new(), Vec::new());
         for (file, target) in files {
-            let identity = file.identity;
-            let prepared = self.prepare(file, target).map(|submission| submissions.push(submission));
-            identities.push((identity, prepared));
+            let ShortFile { identity, held, brought } = file;
+            let (submission, instead) = match (held, brought) {
+                (Some(blob), brought) => {
+                    let instead = brought.map(|brought| {
+                        let file = ShortFile { identity, held: None, brought: Some(brought) };
+                        Box::new((file, target.clone()))
+                    });
+                    (self.link_to(blob, identity, target), instead)
+                }
+                (None, Some(brought)) => (self.prepare(identity, brought, target), None),
+                (None, None) => unreachable!("a file without bytes is held"),
+            };
+            prepared.push((identity, submission.map(|submission| submissions.push(submission)), instead));
         }
         let mut submitted = self.committer.submit_all(submissions).into_iter();
-        let pending = |(identity, prepared): (Identity, Result<(), StoreError>)| {
+        let pending = |(identity, prepared, instead): (Identity, Result<(), StoreError>, Option<_>)| {
             let pending = prepared.map(|()| submitted.next().expect("every submission has an answer"));
-            PendingFile { store: Arc::clone(self), identity, pending }
+            PendingFile { identity, pending, instead }
         };
-        identities.into_iter().map(pending).collect()
+        prepared.into_iter().map(pending).collect()
     }
 
-    fn prepare(&self, file: ShortFile, target: Target) -> Result<Submission, StoreError> {
-        let identity = file.identity;
-        match file.content {
-            Content::Inline(bytes) => {
+    /// Blocks until files are durable or refused, and returns what became of each. Not for async code.
+    ///
+    /// # Errors
+    /// The refusals of a publication: then nothing changed. [`Refusal::NotLive`] only for one without bytes of its own.
+    pub fn wait_short(
+        &self,
+        files: impl IntoIterator<Item = PendingFile>,
+    ) -> Vec<Result<Published, StoreError>> {
+        let (mut results, mut indexes, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        for PendingFile { identity, pending, instead } in files {
+            let outcome = pending.and_then(Pending::wait);
+            if let (Err(StoreError::Refused(Refusal::NotLive)), Some(instead)) = (&outcome, instead) {
+                indexes.push(results.len());
+                again.push(*instead);
+            }
+            results.push(outcome.map(|outcome| self.published(identity, &outcome)));
+        }
+        if !again.is_empty() {
+            // None of these is linked, so this goes no deeper.
+            let stored = self.wait_short(self.publish_short(again));
+            for (index, result) in indexes.into_iter().zip(stored) {
+                results[index] = result;
+            }
+        }
+        results
+    }
+
+    fn link_to(&self, blob: BlobId, identity: Identity, target: Target) -> Result<Submission, StoreError> {
+        let publish = self.publish_intent(target, Source::Known(blob), identity)?;
+        Ok((Bytes::None, Box::new(|_| Intent::Publish(Box::new(publish)))))
+    }
+
+    fn prepare(
+        &self,
+        identity: Identity,
+        brought: Brought,
+        target: Target,
+    ) -> Result<Submission, StoreError> {
+        match brought {
+            Brought::Inline(bytes) => {
                 let sealed = self.seal_inline(&self.fingerprint(&identity), &bytes)?;
                 let publish = self.publish_intent(target, Source::Inline(sealed), identity)?;
                 Ok((Bytes::None, Box::new(|_| Intent::Publish(Box::new(publish)))))
             }
-            Content::Held(blob) => {
-                let publish = self.publish_intent(target, Source::Known(blob), identity)?;
-                Ok((Bytes::None, Box::new(|_| Intent::Publish(Box::new(publish)))))
-            }
-            Content::Part { bytes, span, value } => {
+            Brought::Part { bytes, span, value } => {
                 let mut publish = self.publish_intent(target, Source::Extents(Vec::new()), identity)?;
                 let ring = Arc::clone(&self.stores.ring);
                 let intent: MakeIntent = Box::new(move |placed| {
@@ -159,11 +202,11 @@ impl ShortIntake {
         }
         let identity = Identity { blake3, size: self.length() };
         if self.inline.len() <= INLINE_MAX {
-            return Ok(ShortFile { identity, content: Content::Inline(self.inline) });
+            return Ok(ShortFile { identity, held: None, brought: Some(Brought::Inline(self.inline)) });
         }
         let value = self.writer.hasher().value().expect("it is longer than an inline content");
         let (bytes, span) = self.writer.whole()?;
-        Ok(ShortFile { identity, content: Content::Part { bytes, span, value } })
+        Ok(ShortFile { identity, held: None, brought: Some(Brought::Part { bytes, span, value }) })
     }
 }
 
@@ -173,19 +216,20 @@ impl ShortFile {
         self.identity
     }
 
-    /// Returns the same file without its bytes: a blob that the publisher may read holds them already.
+    /// Returns the same file as one whose bytes a blob that the publisher may read holds already: its own are stored only if
+    /// that is given up before.
     #[must_use]
     pub fn held_by(self, blob: &Blob) -> Self {
-        Self { content: Content::Held(blob.id), ..self }
+        Self { held: Some(blob.id), ..self }
     }
 
     /// Returns how many bytes of memory it takes at most.
     pub fn bytes_in_memory(&self) -> usize {
-        match &self.content {
-            Content::Inline(bytes) | Content::Part { bytes: Bytes::Small(bytes), .. } => bytes.len(),
+        match &self.brought {
+            Some(Brought::Inline(bytes) | Brought::Part { bytes: Bytes::Small(bytes), .. }) => bytes.len(),
             // What the writer of an object has not sealed yet is less.
-            Content::Part { .. } => SMALL_MAX,
-            Content::Held(_) => 0,
+            Some(Brought::Part { .. }) => SMALL_MAX,
+            None => 0,
         }
     }
 }
@@ -194,14 +238,5 @@ impl PendingFile {
     /// Returns what the file is.
     pub fn identity(&self) -> Identity {
         self.identity
-    }
-
-    /// Blocks until the file is durable or refused. Not for async code.
-    ///
-    /// # Errors
-    /// The refusals of a publication: then nothing changed.
-    pub fn wait(self) -> Result<Published, StoreError> {
-        let outcome = self.pending?.wait()?;
-        Ok(self.store.published(self.identity, &outcome))
     }
 }

@@ -445,7 +445,8 @@ async fn claims_that_race_with_deletes_and_sweeps_leave_nothing_dangling() {
                     assert!(client.get(&target).await.expect(200).body == bytes, "round {round}");
                     client.ask("DELETE", &target, &[]).await.expect(204);
                 }
-                ClaimResult::Upload => {
+                // A challenge: by then only the other account has it.
+                ClaimResult::Upload | ClaimResult::Challenge { .. } => {
                     client.get(&target).await.refused(404, "not-found");
                 }
                 other => panic!("{other:?}"),

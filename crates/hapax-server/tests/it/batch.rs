@@ -389,3 +389,25 @@ async fn a_batch_goes_over_http_2_however_it_is_cut() {
     assert!(alice.get("/files/b").await.expect(200).body == large);
     server.end().await;
 }
+
+/// A record was once refused as not available because another of the same batch took the last name of the content that it
+/// brings again: two files that change places, or logs that rotate.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_change_places_are_stored() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    for (old, new) in
+        [(noise(3_000), vec![1; 3_000]), (noise(50_000), vec![2; 50_000]), (noise(6 << 20), vec![3])]
+    {
+        send(&alice, &whole(&[("/a", &old), ("/b", &new)])).await.expect(200);
+        let swapped = whole(&[("/a", &new), ("/b", &old)]);
+        assert_eq!(words(&send(&alice, &swapped).await.expect(200)), ["200", "200"], "{}", old.len());
+        assert!(alice.get("/files/a").await.expect(200).body == new);
+        assert!(alice.get("/files/b").await.expect(200).body == old);
+        let newest = vec![7; 10];
+        let rotated = whole(&[("/a", &newest), ("/b", &new)]);
+        assert_eq!(words(&send(&alice, &rotated).await.expect(200)), ["200", "200"], "{}", old.len());
+        assert!(alice.get("/files/b").await.expect(200).body == new);
+    }
+    server.end().await;
+}

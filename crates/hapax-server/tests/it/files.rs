@@ -203,6 +203,32 @@ async fn known_content_is_put_without_a_byte() {
     wire.answer().await.expect(201);
 }
 
+/// It was once refused as not available, though the client was there with the bytes in its hands.
+#[tokio::test(flavor = "multi_thread")]
+async fn known_content_that_is_deleted_at_that_moment_is_asked_for() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let bytes = noise(10_000);
+    for round in 0..100 {
+        alice.send("PUT", "/files/a", &[], &bytes).await.expect(201);
+        let put = async {
+            let mut wire = offer(&server, &alice, &bytes).await;
+            let answer = wire.answer().await;
+            if answer.status == 100 {
+                wire.send(&bytes).await;
+                wire.answer().await
+            } else {
+                answer
+            }
+        };
+        let (deleted, put) = tokio::join!(alice.ask("DELETE", "/files/a", &[]), put);
+        deleted.expect(204);
+        assert_eq!(put.status, 201, "round {round}");
+        alice.ask("DELETE", "/files/b", &[]).await.expect(204);
+    }
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_claims_are_off_known_content_is_put_with_its_bytes() {
     let server = Running::start_with(|config| config.claims.scope = Scope::Off).await;

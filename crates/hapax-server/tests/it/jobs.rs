@@ -7,7 +7,7 @@ use hapax_proto::batch;
 use hapax_proto::dialect::native::ClaimResult;
 use hapax_proto::digest::FileHash;
 use hapax_server::admin::{CompactReport, DamagedContent, JobStats, ScrubState, StoreStats};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::claims::{claim, item};
@@ -106,6 +106,28 @@ async fn a_scrub_on_request_names_what_is_damaged() {
     server.end().await;
 }
 
+/// The resource of the upload once said that there was no such file, though the file said that it was damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_file_is_damaged_is_told_as_done() {
+    let server = Running::start().await;
+    let (alice, bytes) = (server.alice(), noise(100_000));
+    let create = json!({"key": "0123456789abcdef", "path": "/a", "size": bytes.len()});
+    let created: Value = alice.json("POST", "/api/v1/uploads", &create).await.expect(201).read();
+    let (url, id) = (created["url"].as_str().unwrap(), created["id"].as_str().unwrap());
+    alice.send("PUT", &format!("/api/v1/uploads/{id}/parts/0"), &[], &bytes).await.expect(201);
+    let complete = json!({"size": bytes.len(), "blake3": null});
+    alice.json("POST", &format!("/api/v1/uploads/{id}/complete"), &complete).await.expect(201);
+    rot_everything(&server);
+    alice.get("/files/a").await.refused(500, "damaged");
+    until(&server.root(), |stats| stats.damaged == 1).await;
+    alice.get(url).await.refused(500, "damaged");
+    let told = alice.ask("HEAD", url, &[("Want-Repr-Digest", "sha-256=1")]).await.expect(200);
+    let told = ["upload-complete", "upload-offset", "repr-digest"].map(|name| told.field(name).to_owned());
+    assert_eq!(told, ["?1", "100000", ""]);
+    // Whoever asks for nothing of it learns what it is.
+    alice.ask("GET", url, &[("Range", "bytes=100000-")]).await.refused(416, "range");
+}
+
 /// Damaged content is asked for again whoever claims it, and whoever sends it makes it whole for everybody; by every verb,
 /// and whoever found the damage.
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +182,7 @@ async fn a_file_that_is_sent_again_is_whole_for_everybody() {
                 Verb::Native => {
                     let create = json!({"key": "1".repeat(16), "path": "/x", "size": bytes.len()});
                     let created = bob.json("POST", "/api/v1/uploads", &create).await.expect(201);
-                    let id = created.read::<serde_json::Value>()["id"].as_str().unwrap().to_owned();
+                    let id = created.read::<Value>()["id"].as_str().unwrap().to_owned();
                     let part = format!("/api/v1/uploads/{id}/parts/0");
                     bob.send("PUT", &part, &[], &bytes).await.expect(201);
                     let complete = json!({"size": bytes.len(), "blake3": FileHash::of(&bytes).to_string()});
@@ -209,7 +231,7 @@ async fn a_compaction_on_request_joins_pieces() {
     let bytes = noise(300_000);
     let create = json!({"key": "1".repeat(16), "path": "/x", "size": bytes.len()});
     let created = alice.json("POST", "/api/v1/uploads", &create).await.expect(201);
-    let id = created.read::<serde_json::Value>()["id"].as_str().unwrap().to_owned();
+    let id = created.read::<Value>()["id"].as_str().unwrap().to_owned();
     for (from, to) in [(0, 100_000), (100_000, 200_000), (200_000, 300_000)] {
         let (offset, target) = (from.to_string(), format!("/uploads/{id}"));
         let fields = [

@@ -67,6 +67,9 @@ mod rufh;
 /// Digests behind the bytes.
 mod trailers;
 
+/// What is told while others change it.
+mod races;
+
 /// All dialects at once, against a model.
 mod mixing;
 

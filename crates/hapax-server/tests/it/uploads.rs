@@ -1,10 +1,13 @@
 //! The native dialect of uploads: parts in any order, cut, repeated, superseded; and what completes them.
 
+use std::sync::Arc;
+
 use hapax_proto::dialect::native::{Completed, SpanDigest, StoredPart, UploadList, UploadStatus};
 use hapax_proto::digest::{Algorithm, FileHash};
 use hapax_proto::tree::{PartHasher, PartNumber, PartValue};
 use hapax_proto::upload::State;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::files::{digest_field, noise};
 use crate::server::Running;
@@ -102,6 +105,31 @@ async fn parts_arrive_in_any_order_and_the_file_appears_once_whole() {
     assert_eq!(upload.complete().await.expect(201).read::<Completed>(), completed);
     assert!(upload.client.get(&format!("/uploads/{}", upload.id)).await.expect(200).body == upload.bytes);
     upload.begin_part(0, 0).await.answer().await.refused(409, "already-complete");
+    server.end().await;
+}
+
+/// The second was once refused as already complete, or as incomplete with nothing missing: both were decided before
+/// either was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_at_the_same_time_get_the_same_answer() {
+    let server = Running::start().await;
+    for (key, precondition) in [(1, None), (2, Some(json!("absent"))), (3, None), (4, None)] {
+        let create = json!({
+            "key": format!("{key:016}"), "path": format!("/f{key}"), "size": 100, "precondition": precondition,
+        });
+        let created = server.alice().json("POST", "/api/v1/uploads", &create).await.expect(201);
+        let id = created.read::<UploadStatus>().id;
+        let upload = Arc::new(Upload { client: server.alice(), id, bytes: vec![key; 100] });
+        upload.put(0).await.expect(201);
+        let mut completing = JoinSet::new();
+        for _ in 0..8 {
+            let upload = Arc::clone(&upload);
+            completing.spawn(async move { upload.complete().await });
+        }
+        let answers = completing.join_all().await;
+        let stored: Vec<Completed> = answers.into_iter().map(|answer| answer.expect(201).read()).collect();
+        assert!(stored.iter().all(|completed| *completed == stored[0]), "{stored:?}");
+    }
     server.end().await;
 }
 
@@ -348,6 +376,22 @@ async fn a_cancelled_upload_is_gone() {
     assert_eq!(gone.read::<Value>()["state"], "cancelled");
     upload.complete().await.refused(410, "upload-gone");
     upload.client.ask("HEAD", &format!("/uploads/{}", upload.id), &[]).await.refused(410, "upload-gone");
+}
+
+/// The second was once told that the upload was gone, though it had asked for nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_may_be_cancelled_twice_at_the_same_time() {
+    let server = Running::start().await;
+    for key in 1..=5 {
+        let upload = Upload::create(server.alice(), key, noise(100)).await;
+        let url = upload.url("");
+        let cancel = || upload.client.ask("DELETE", &url, &[]);
+        let cancelled = tokio::join!(cancel(), cancel(), cancel(), cancel());
+        for answer in <[Answer; 4]>::from(cancelled) {
+            answer.expect(204);
+        }
+    }
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

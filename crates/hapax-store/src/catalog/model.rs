@@ -116,6 +116,10 @@ impl Catalog for ModelCatalog {
         Ok(self.locked().blob_in_space(space, fingerprint))
     }
 
+    fn shown_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        Ok(self.locked().shown_in_space(space, fingerprint))
+    }
+
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
         Ok(self.locked().blobs_of_size(space, size, limit))
     }

@@ -307,6 +307,10 @@ impl Catalog for SqliteCatalog {
         self.read("look a blob up", |db| blobs::in_space(db, space, fingerprint))
     }
 
+    fn shown_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        self.read("look a file up", |db| blobs::shown_in_space(db, space, fingerprint))
+    }
+
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
         self.read("look a size up", |db| blobs::of_size(db, space, size, limit))
     }

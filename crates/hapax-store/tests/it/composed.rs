@@ -104,6 +104,35 @@ proptest! {
     }
 }
 
+/// What is looked up by a row that was read before is not lost, nor taken for damaged: both once were.
+#[test]
+fn what_was_looked_up_before_it_was_identified_is_found() {
+    // The second is found to be what is there already.
+    for is_known in [false, true] {
+        let world = World::new();
+        let bytes = noise(300_000, 1);
+        if is_known {
+            world.put("/known", &bytes);
+        }
+        let members = vec![member(&world, &bytes[..100_000]), member(&world, &bytes[100_000..])];
+        let upload = whole(&world, "/whole", members, Digests::default());
+        publish(&world, &upload).unwrap();
+        let (upload, (blob, _)) = (world.store.upload(upload.id).unwrap(), file(&world, "/whole"));
+        assert_eq!(world.store.file_of_upload(&upload).unwrap(), Some(blob.clone()));
+
+        world.store.identify_pending(UNPACED).unwrap();
+        let (now, _) = file(&world, "/whole");
+        world.store.compute_digests(&now, [Algorithm::Md5]).unwrap();
+        assert_eq!(world.store.file_of_upload(&upload).unwrap(), Some(now));
+        assert_eq!(world.store.known_digests(&blob).unwrap(), Digests::default());
+        world
+            .store
+            .remove(world.space, EntryPath::parse("/whole").unwrap(), Expect::Anything, false)
+            .unwrap();
+        assert_eq!(world.store.file_of_upload(&upload).unwrap().is_some(), is_known);
+    }
+}
+
 #[test]
 fn a_restart_goes_on_behind_the_parts_that_are_known() {
     let world = World::new();

@@ -197,7 +197,10 @@ impl Actor<'_> {
                 Ok((file.end(None)?, self.target(path)))
             })
             .collect();
-        self.store.publish_short(files?).into_iter().try_for_each(|file| file.wait().map(drop))
+        self.store
+            .wait_short(self.store.publish_short(files?))
+            .into_iter()
+            .try_for_each(|stored| stored.map(drop))
     }
 
     /// Scrubs everything. A disk that cannot read for a moment makes damage that is none; then it was no good scrub.

@@ -560,6 +560,8 @@ fn ask_entries(catalog: &dyn Catalog, told: &mut BTreeMap<String, String>) {
         for number in (0..5).chain(PENDING..PENDING + 5) {
             let blob = catalog.blob_in_space(space, &fingerprint(number)).unwrap();
             told.insert(format!("blob {number} in {space}"), format!("{blob:?}"));
+            let shown = catalog.shown_in_space(space, &fingerprint(number)).unwrap();
+            told.insert(format!("shown blob {number} in {space}"), format!("{shown:?}"));
         }
         for count in 0..5 {
             let blobs = catalog.blobs_of_size(space, cells(count), 2).unwrap();

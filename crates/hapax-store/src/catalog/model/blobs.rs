@@ -218,8 +218,11 @@ impl Tables {
     }
 
     pub(super) fn blob_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Option<Blob> {
-        let is_it = |blob: &BlobRow| blob.fingerprint == *fingerprint && blob.damaged.is_none();
-        let (id, _) = self.blobs.iter().find(|(_, blob)| is_it(blob))?;
+        self.shown_in_space(space, fingerprint).filter(|blob| !blob.damaged)
+    }
+
+    pub(super) fn shown_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Option<Blob> {
+        let (id, _) = self.blobs.iter().find(|(_, blob)| blob.fingerprint == *fingerprint)?;
         self.shown_by(*id).any(|entry| self.entries[&entry].space == space).then(|| self.blob(*id))
     }
 

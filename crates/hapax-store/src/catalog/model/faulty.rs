@@ -205,6 +205,10 @@ impl Catalog for FaultyCatalog {
         self.inner.blob_in_space(space, fingerprint)
     }
 
+    fn shown_in_space(&self, space: SpaceId, fingerprint: &Fingerprint) -> Result<Option<Blob>, StoreError> {
+        self.inner.shown_in_space(space, fingerprint)
+    }
+
     fn blobs_of_size(&self, space: SpaceId, size: Length, limit: usize) -> Result<Vec<Blob>, StoreError> {
         self.inner.blobs_of_size(space, size, limit)
     }

@@ -283,6 +283,19 @@ pub(super) fn in_space(
     Ok(nearest.if_it_is(fingerprint).filter(|_| is_there))
 }
 
+pub(super) fn shown_in_space(
+    db: &Connection,
+    space: SpaceId,
+    fingerprint: &Fingerprint,
+) -> rusqlite::Result<Option<Blob>> {
+    db.prepare_cached(&format!(
+        "SELECT {BLOB_COLUMNS} FROM blobs b
+         WHERE b.fingerprint = ?1 AND EXISTS (SELECT 1 FROM entries WHERE blob = b.id AND space = ?2)"
+    ))?
+    .query_row(params![&fingerprint.0[..], space.0], |found| blob_from(found, 0))
+    .optional()
+}
+
 pub(super) fn held_by_others(
     db: &Connection,
     fingerprint: &Fingerprint,

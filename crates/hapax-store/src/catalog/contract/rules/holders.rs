@@ -55,6 +55,7 @@ fn a_live_blob_is_found_whoever_has_it() {
     on_each(|catalog| {
         done(catalog, his("/b", 1));
         assert_eq!(catalog.blob_in_space(HERS, &fingerprint(1)).unwrap(), None);
+        assert_eq!(catalog.shown_in_space(HERS, &fingerprint(1)).unwrap(), None);
         let live = || catalog.held_by_others(&fingerprint(1), ANN, false, 9).unwrap();
         assert_eq!(live().map(|(blob, _)| blob), catalog.blob_in_space(HIS, &fingerprint(1)).unwrap());
         assert_eq!(live().unwrap().1, 1);

@@ -40,6 +40,8 @@ fn a_damaged_blob_is_not_found_nor_linked_until_it_is_good() {
         assert_eq!(found(), [false; 5]);
         refused(catalog, known("/b", &whole), Refusal::NotLive);
         assert!(blob(catalog, "/a").damaged, "its entry shows it all the same");
+        assert!(catalog.shown_in_space(HERS, &fingerprint(1)).unwrap().unwrap().damaged);
+        assert_eq!(catalog.shown_in_space(HERS, &fingerprint(2)).unwrap(), None);
         let told = catalog.damaged(None, 9).unwrap();
         assert_eq!(told, [(Blob { damaged: true, ..whole.clone() }, vec!["/@ann/a".to_owned()])]);
         assert_eq!(catalog.damaged(Some(whole.id), 9).unwrap(), []);
