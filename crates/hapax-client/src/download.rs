@@ -8,8 +8,8 @@
 //!                                                  └─ another version: anew ◀── 412
 //! ```
 //!
-//! A part is recorded only after its bytes are proven *and* on disk, so a record is worth as much as the bytes, and
-//! a download that goes on reads nothing of what it has.
+//! A part is recorded only after its bytes are proven *and* on disk. A download that goes on reads what it has and proves it
+//! once more, on all cores: nothing vouches for a file that lay about between two commands, not its name, number and times.
 
 mod plan;
 
@@ -31,12 +31,13 @@ use std::sync::Arc;
 use hapax_proto::digest::FileHash;
 use hapax_proto::problem::Kind;
 use hapax_proto::span::Length;
+use hapax_proto::tree::parts;
 
 pub use self::batch::{Brought, fetch_capacity, get_batch};
 use self::fetch::Line;
 pub use self::local::{Listed, Local, look_for};
 use self::plan::{Begun, Record, Version, begin, forget, values, version};
-use self::prove::Keeper;
+use self::prove::{Keeper, still_here};
 pub use self::stage::Stage;
 pub use self::stream::get_stream;
 use crate::api::RemotePath;
@@ -146,8 +147,8 @@ async fn rounds(
         let begun = begin(log, std::mem::take(&mut records), target, &version).await?;
         changed |= begun.changed;
         match round(client, get, log, (&version, &begun), progress).await {
-            Ok(()) => {
-                let how = how(changed, begun.kept);
+            Ok(kept) => {
+                let how = how(changed, kept);
                 begun.sink.publish(target, version.finish(get.overwrite)).await?;
                 return Ok(version.got(how));
             }
@@ -162,23 +163,23 @@ async fn rounds(
     Err(TransferError::Unsettled { path: get.source.to_string(), rounds: ROUNDS_MAX })
 }
 
-/// Fetches what is missing of one version.
+/// Fetches what is missing of one version, and returns how much of it was here.
 async fn round(
     client: &Client,
     get: &Get,
     log: &Arc<Log<Record>>,
     (version, begun): (&Version, &Begun),
     progress: &Arc<dyn Progress>,
-) -> Result<(), TransferError> {
-    progress.event(Event::Begun { size: Some(version.identity.size), kept: begun.kept });
-    if begun.missing.is_empty() && !version.identity.size.is_zero() {
-        return Ok(());
-    }
+) -> Result<Length, TransferError> {
+    let size = version.identity.size;
     let proven = Arc::new(values(client, &get.source, version, progress).await?);
-    let file = (begun.sink.clone(), begun.filling);
-    let keeper = Arc::new(Keeper::new(file, Arc::clone(log), Arc::clone(progress)));
+    let here = still_here(&begun.sink, &proven, begun.here.clone()).await?;
+    let (kept, missing): (Vec<_>, Vec<_>) = parts(size).partition(|(part, _)| here.contains(part));
+    let kept = Length::new(kept.iter().map(|(_, span)| span.length().get()).sum());
+    progress.event(Event::Begun { size: Some(size), kept });
+    let keeper = Arc::new(Keeper::new(begun.sink.clone(), Arc::clone(log), Arc::clone(progress)));
     let line = Line::new(client, &get.source, version, progress);
-    let mut missing = begun.missing.iter().copied();
+    let mut missing = missing.into_iter().map(|(part, _)| part);
     let mut lines = tokio::task::JoinSet::new();
     loop {
         while lines.len() < get.parts_in_flight.max(1) {
@@ -192,7 +193,7 @@ async fn round(
         }
         match lines.join_next().await {
             Some(ended) => joined(ended)?,
-            None => return Ok(()),
+            None => return Ok(kept),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use hapax_proto::span::{Length, Offset};
+use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -33,11 +33,14 @@ pub struct FileId {
     pub inode: u64,
     /// Its device.
     pub device: u64,
+    /// When it was made, if the file system knows: the number of a file that was removed is given to the next one.
+    #[serde(default)]
+    pub born: Option<SystemTime>,
 }
 
 impl FileId {
     fn of(metadata: &Metadata) -> Self {
-        Self { inode: metadata.ino(), device: metadata.dev() }
+        Self { inode: metadata.ino(), device: metadata.dev(), born: metadata.created().ok() }
     }
 }
 
@@ -145,6 +148,21 @@ impl Sink {
             Ok(())
         })
         .await
+    }
+
+    /// Reads and hashes a part on this thread.
+    pub(crate) fn hash_part_now(&self, part: PartNumber, span: Span) -> Result<PartHasher, TransferError> {
+        let mut hasher = PartHasher::new(part);
+        let mut piece = vec![0; PIECE];
+        let mut at = span.start().get();
+        while at < span.end().get() {
+            let length = usize::try_from(span.end().get() - at).unwrap_or(PIECE).min(PIECE);
+            let read = self.file.read_exact_at(&mut piece[..length], at);
+            read.map_err(|error| TransferError::io("read", &self.path, error))?;
+            hasher.update(&piece[..length]).expect("a part's span ends at the part's border");
+            at += length as u64;
+        }
+        Ok(hasher)
     }
 
     /// Returns how long the file is.

@@ -27,33 +27,10 @@ use crate::sink::FileId;
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Record {
     /// This version is fetched into this file.
-    Version {
-        etag: String,
-        size: u64,
-        blake3: FileHash,
-        temporary: PathBuf,
-        id: FileId,
-        /// Which filling of a file this is; a checkpoint of before does not say.
-        #[serde(default)]
-        filling: Option<Filling>,
-    },
-    /// These parts are in it: proven, and on disk. The record of a part of an earlier version, which was on its way to the
-    /// log when that was given up, may stand behind the record of the next one: it names another filling.
-    Proven {
-        parts: Vec<PartNumber>,
-        #[serde(default)]
-        filling: Option<Filling>,
-    },
-}
-
-/// The random name of one filling of one temporary file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Filling(u64);
-
-impl Filling {
-    fn draw() -> Self {
-        Self(getrandom::u64().expect("the system has a source of randomness"))
-    }
+    Version { etag: String, size: u64, blake3: FileHash, temporary: PathBuf, id: FileId },
+    /// These parts are in it: proven, and on disk. They are [proven again](super::prove::still_here) before they count, for much
+    /// may happen to a file between two commands.
+    Proven { parts: Vec<PartNumber> },
 }
 
 /// A version of a remote file.
@@ -76,14 +53,13 @@ impl Version {
     }
 
     /// Returns the record that this version is fetched into a file.
-    fn record(&self, sink: &Sink, id: FileId, filling: Option<Filling>) -> Record {
+    fn record(&self, sink: &Sink, id: FileId) -> Record {
         Record::Version {
             etag: self.etag.clone(),
             size: self.identity.size.get(),
             blake3: self.identity.blake3,
             temporary: sink.path().to_owned(),
             id,
-            filling,
         }
     }
 }
@@ -93,11 +69,8 @@ impl Version {
 pub(super) struct Begun {
     pub(super) sink: Sink,
     id: FileId,
-    pub(super) filling: Option<Filling>,
-    /// The parts that are not here yet, in order.
-    pub(super) missing: Vec<PartNumber>,
-    /// Bytes that are here.
-    pub(super) kept: Length,
+    /// The parts that were proven when they came.
+    pub(super) here: BTreeSet<PartNumber>,
     /// Whether what was here of another version was dropped.
     pub(super) changed: bool,
 }
@@ -105,7 +78,7 @@ pub(super) struct Begun {
 impl Begun {
     /// Returns the records that name what was begun, so that the next round can drop it.
     pub(super) fn recall(&self, version: &Version) -> Vec<Record> {
-        vec![version.record(&self.sink, self.id, self.filling)]
+        vec![version.record(&self.sink, self.id)]
     }
 }
 
@@ -170,15 +143,14 @@ pub(super) async fn begin(
     version: &Version,
 ) -> Result<Begun, TransferError> {
     let earlier = !records.is_empty();
-    if let Some((file, here)) = reopen(&records, version).await? {
-        return Ok(begun(version, file, &here));
+    if let Some((sink, id, here)) = reopen(&records, version).await? {
+        return Ok(Begun { sink, id, here, changed: false });
     }
     forget(log, records).await?;
     let (sink, id) = Sink::create(target, version.identity.size).await?;
-    let filling = Some(Filling::draw());
-    log.append([version.record(&sink, id, filling)]).await?;
+    log.append([version.record(&sink, id)]).await?;
     log.sync().await?;
-    Ok(Begun { changed: earlier, ..begun(version, (sink, id, filling), &BTreeSet::new()) })
+    Ok(Begun { sink, id, here: BTreeSet::new(), changed: earlier })
 }
 
 /// Removes the temporary file that the records name, and the records.
@@ -193,90 +165,24 @@ pub(super) async fn forget(log: &Log<Record>, records: Vec<Record>) -> Result<()
     log.clear().await
 }
 
-/// A temporary file, and which filling of it is under way.
-type Filled = (Sink, FileId, Option<Filling>);
-
 /// Opens the file of the records, if it is there and of this version, with the parts that are in it.
 async fn reopen(
     records: &[Record],
     version: &Version,
-) -> Result<Option<(Filled, BTreeSet<PartNumber>)>, TransferError> {
-    let (mut file, mut current) = (None, None);
+) -> Result<Option<(Sink, FileId, BTreeSet<PartNumber>)>, TransferError> {
+    let mut file = None;
     let mut here = BTreeSet::new();
     for record in records {
         match record {
-            Record::Version { etag, size, blake3, temporary, id, filling } => {
+            Record::Version { etag, size, blake3, temporary, id } => {
                 here.clear();
-                current = *filling;
                 let identity = Identity { blake3: *blake3, size: Length::new(*size) };
                 file = (*etag == version.etag && identity == version.identity).then_some((temporary, *id));
             }
-            Record::Proven { parts, filling } if *filling == current => here.extend(parts),
-            Record::Proven { .. } => {}
+            Record::Proven { parts } => here.extend(parts),
         }
     }
     let Some((temporary, id)) = file else { return Ok(None) };
     let sink = Sink::reopen(temporary, id, version.identity.size).await?;
-    Ok(sink.map(|sink| ((sink, id, current), here)))
-}
-
-fn begun(version: &Version, (sink, id, filling): Filled, here: &BTreeSet<PartNumber>) -> Begun {
-    let size = version.identity.size;
-    let (mut missing, mut kept) = (Vec::new(), Length::ZERO);
-    for (part, span) in parts(size) {
-        if here.contains(&part) {
-            kept = kept.checked_add(span.length()).expect("no more is here than the file has");
-        } else {
-            missing.push(part);
-        }
-    }
-    Begun { sink, id, filling, missing, kept, changed: false }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SIZE: u64 = 3 * (16 << 20);
-
-    fn version(etag: &str) -> Version {
-        let tag = EntityTag::parse(etag.as_bytes()).unwrap();
-        let size = Length::new(SIZE);
-        Version {
-            etag: etag.to_owned(),
-            pin: Pin { validator: Validator::Tag(tag), size },
-            identity: Identity { blake3: FileHash::of(etag.as_bytes()), size },
-            modified: None,
-            executable: false,
-        }
-    }
-
-    fn proven(part: u32, filling: Option<Filling>) -> Record {
-        Record::Proven { parts: vec![PartNumber::new(part)], filling }
-    }
-
-    #[tokio::test]
-    async fn a_late_record_of_an_earlier_version_proves_nothing_of_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let (sink, id) = Sink::create(&folder.path().join("a"), Length::new(SIZE)).await.unwrap();
-        let check = async |records: Vec<Record>, expected: &[u32]| {
-            let (_, here) = reopen(&records, &version("\"new\"")).await.unwrap().unwrap();
-            assert_eq!(here.iter().map(|part| part.get()).collect::<Vec<_>>(), expected, "{records:?}");
-        };
-        let (earlier, later) = (Some(Filling(1)), Some(Filling(2)));
-        let [old, new] = [("\"old\"", earlier), ("\"new\"", later)]
-            .map(|(etag, filling)| version(etag).record(&sink, id, filling));
-        check(vec![new.clone(), proven(0, later), proven(2, later)], &[0, 2]).await;
-        check(vec![new.clone(), proven(0, later), proven(1, earlier)], &[0]).await;
-        check(vec![old, proven(0, earlier), new, proven(1, earlier), proven(2, later)], &[2]).await;
-        let of_before = version("\"new\"").record(&sink, id, None);
-        check(vec![of_before, proven(1, None)], &[1]).await;
-    }
-
-    #[test]
-    fn records_of_before_fillings_were_named_are_read() {
-        let read: Record = serde_json::from_str(r#"{"proven":{"parts":[0,1]}}"#).unwrap();
-        let parts = [0, 1].map(PartNumber::new).to_vec();
-        assert_eq!(read, Record::Proven { parts, filling: None });
-    }
+    Ok(sink.map(|sink| (sink, id, here)))
 }

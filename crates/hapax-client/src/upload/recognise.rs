@@ -7,16 +7,13 @@
 //!                core 2  v1 v3 v4 …─┴─▶ all known: claim
 //! ```
 
-use std::collections::VecDeque;
-use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hapax_proto::course::{Abilities, Likeness, Prospect, is_worth_probing};
 use hapax_proto::dialect::native::Completed;
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartNumber, merge_parts, part_count, parts};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Transfer;
@@ -27,10 +24,7 @@ use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress, Silent};
 use crate::source::{Facts, Hashed, Source};
-use crate::tasks::joined;
-
-/// Threads that hash one file: more than a disk keeps busy, and so few that others find one to write the checkpoint with.
-const THREADS_MAX: usize = 16;
+use crate::tasks::EveryCore;
 
 /// What the server said.
 #[derive(Debug, Clone, Copy)]
@@ -106,26 +100,16 @@ impl Subject {
     /// Hashes all that is not hashed yet, on every core, and claims it.
     pub(super) async fn hash_first(&self) -> Result<Recognised, TransferError> {
         self.progress.event(Event::HashingFirst);
-        let unread = parts(self.facts.size()).map(|(part, _)| part);
-        let unread: VecDeque<_> = unread.filter(|part| self.journal.value(*part).is_none()).collect();
-        let unread = Arc::new(Mutex::new(unread));
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
-        let (sender, mut receiver) = mpsc::channel(2 * threads);
-        let mut hashing = JoinSet::new();
-        for _ in 0..threads {
-            let (source, facts) = (self.source.clone(), self.facts);
-            let (unread, sender) = (Arc::clone(&unread), sender.clone());
-            hashing.spawn_blocking(move || hash_some(&source, facts, &unread, &sender));
-        }
-        drop(sender);
-        // A thread that is not listened to any more ends behind its part.
-        while let Some((part, hashed)) = receiver.recv().await {
+        let (source, facts) = (self.source.clone(), self.facts);
+        let all = parts(facts.size()).map(|(part, _)| part);
+        let unread: Vec<_> = all.filter(|part| self.journal.value(*part).is_none()).collect();
+        let mut hashing = EveryCore::begin(unread, move |part| {
+            (part, source.hash_part_now(part, span_of(facts, part), facts))
+        });
+        while let Some((part, hashed)) = hashing.next().await {
             if self.note(part, hashed?).await? == Hashing::Changed {
                 return Ok(Recognised::Changed);
             }
-        }
-        while let Some(ended) = hashing.join_next().await {
-            joined(ended);
         }
         self.claim().await
     }
@@ -156,23 +140,6 @@ impl Subject {
         let ours = (&self.facts, blake3);
         let claimed = claim(&self.client, &self.target, &self.source, ours, &self.progress).await?;
         Ok(claimed.map_or(Recognised::Not, |stored| Recognised::Linked { stored, blake3 }))
-    }
-}
-
-/// Hashes parts on this thread as long as there are any and somebody listens, in order as far as others leave them. Nothing
-/// is waited for between two parts: a hand-over to another thread and back takes as long as a tenth of a part.
-fn hash_some(
-    source: &Source,
-    facts: Facts,
-    unread: &Mutex<VecDeque<PartNumber>>,
-    sender: &mpsc::Sender<(PartNumber, Result<Option<Hashed>, TransferError>)>,
-) {
-    let next = || unread.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    while let Some(part) = next() {
-        let hashed = source.hash_part_now(part, span_of(facts, part), facts);
-        if sender.blocking_send((part, hashed)).is_err() {
-            return;
-        }
     }
 }
 

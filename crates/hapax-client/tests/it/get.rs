@@ -1,7 +1,8 @@
 //! Getting: what crosses the line, what appears under the name, whatever happens on the way.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use hapax_client::TransferError;
 use hapax_client::download::{Get, Got, How, get_file, get_stream};
 use hapax_client::progress::{Event, Progress};
-use hapax_client::sink::Overwrite;
+use hapax_client::sink::{Overwrite, temporary};
 use hapax_proto::problem::Kind;
 use hapax_proto::span::Length;
 use hapax_proto::tree::PART;
@@ -165,6 +166,33 @@ async fn a_get_that_failed_goes_on_with_the_parts_it_has() {
     };
     assert!(kept >= PART);
     assert_eq!(bench.fake.take_counts().1 + kept.get(), 6 * PART.get());
+    bench.assert_got();
+}
+
+/// It was believed by its name, number and size, and told to be proven.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_in_a_temporary_file_between_two_commands_is_fetched_again() {
+    let bench = Bench::new().await;
+    bench.fake.put("/a", noise(6 * P, 35));
+    let mut requests = 0;
+    bench.fake.script(move |request| {
+        requests += i32::from(is_span(request));
+        if is_span(request) && requests > 5 { Fault::CutAnswer(9) } else { Fault::None }
+    });
+    std::fs::create_dir_all(bench.target().parent().unwrap()).unwrap();
+    // One behind the other: when the last one fails, nothing is at work any more.
+    let get = Get { parts_in_flight: 1, ..Get::new(remote("/a")) };
+    assert!(get_file(&bench.client(1).await, &get, &bench.target(), &bench.silent).await.is_err());
+    bench.fake.script(|_| Fault::None);
+    let temporary =
+        OpenOptions::new().read(true).write(true).open(temporary(&bench.target()).unwrap()).unwrap();
+    // One byte of every part that has bytes.
+    for part in 0..6 {
+        let (at, mut byte) = (part * PART.get() + 77, [0]);
+        temporary.read_exact_at(&mut byte, at).unwrap();
+        temporary.write_all_at(&[!byte[0]], at).unwrap();
+    }
+    assert_eq!(bench.get_again().await.unwrap().how, How::Fetched);
     bench.assert_got();
 }
 
