@@ -120,8 +120,10 @@ class Store:
         return unseal(own, ZERO_NONCE, ad, sealed[25:])
 
     def unmask(self, masked, object_id, object_start, part):
+        masked, salt = masked[:32], masked[32:]
+        must(len(salt) in (0, 16), "the value of a part has another length")
         key = derive("hapax store 2026 part value mask v1", self.root)
-        mask = keyed(key, object_id + le(object_start) + le(part))
+        mask = keyed(key, object_id + le(object_start) + le(part) + salt)
         return bytes(a ^ b for a, b in zip(masked, mask, strict=True))
 
     def object_span(self, object_id, start, length):

@@ -232,7 +232,7 @@ mod tests {
     use crate::catalog::MaskedValue;
     use crate::id::{DirId, ObjectId, ObjectName};
 
-    const VALUE: MaskedValue = MaskedValue([7; 32]);
+    const VALUE: MaskedValue = MaskedValue { masked: [7; 32], salt: None };
 
     /// An extent of `length` bytes at `start`, deep in a large object.
     fn extent(start: u64, length: u64, value: Option<MaskedValue>) -> Extent {

@@ -10,7 +10,7 @@ use crate::catalog::{Blob, BlobId, Extent, Intent, Refusal};
 use crate::content::ContentReader;
 use crate::error::StoreError;
 use crate::job::{Go, Pace};
-use crate::store::{Store, mask};
+use crate::store::{Store, mask_with_salt};
 use crate::upload::span_of;
 
 /// Blobs looked up at a time.
@@ -88,7 +88,8 @@ impl Store {
                     return Ok(None);
                 };
                 let value = hasher.value().ok_or_else(|| damaged(blob, "a part is empty"))?;
-                let masked = mask(&self.stores.ring, first.object.id, first.object_start, part, value);
+                let (object, start) = (first.object.id, first.object_start);
+                let masked = mask_with_salt(&self.stores.ring, object, start, part, value)?;
                 unkept.push(Extent { value: Some(masked), ..first.clone() });
                 if blob.size <= PART {
                     self.keep_values(blob, unkept)?;

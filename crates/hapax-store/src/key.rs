@@ -59,6 +59,9 @@ const FINGERPRINT_DOMAIN: &[u8; 16] = b"fingerprint v1\0\0";
 const LOOKUP_DOMAIN: &[u8; 16] = b"digest lookup v1";
 const IDENTITY_TAG_DOMAIN: &[u8; 16] = b"tag identity v1\0";
 
+/// Random bytes by which one mask differs from all others of its place.
+pub type MaskSalt = [u8; 16];
+
 /// A blob's identity as the catalog keeps it: who steals the catalog cannot ask it "do you hold this file?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -251,11 +254,19 @@ impl KeyRing {
 
     /// Masks the subtree value of a part whose bytes begin at `start` in an object's plaintext; masking twice unmasks.
     ///
-    /// An object is written once and a value is bound to its part, so a mask meets one value only: a one-time pad. A
+    /// A mask must meet one value only: a one-time pad. An object is written once, and what is written there for a part has one
+    /// value; but the parts of composed files may begin in the same place and go on elsewhere, so theirs have a salt. A
     /// stolen catalog thereby cannot be asked whether it holds a file of which somebody knows the values.
-    pub fn mask_value(&self, object: ObjectId, start: Offset, part: PartNumber, value: [u8; 32]) -> [u8; 32] {
+    pub fn mask_value(
+        &self,
+        object: ObjectId,
+        start: Offset,
+        part: PartNumber,
+        salt: Option<&MaskSalt>,
+        value: [u8; 32],
+    ) -> [u8; 32] {
         let place = [start.get().to_le_bytes(), u64::from(part.get()).to_le_bytes()].concat();
-        let mask = self.mask_value.hash(&[object.as_bytes(), &place]);
+        let mask = self.mask_value.hash(&[object.as_bytes(), &place, salt.map_or(&[], |salt| &salt[..])]);
         std::array::from_fn(|i| value[i] ^ mask[i])
     }
 

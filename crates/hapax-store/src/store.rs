@@ -17,7 +17,7 @@ use crate::clock::{Clock, Moment, SteadyClock, Timestamp};
 use crate::committer::{Committer, Stores};
 use crate::disk::{Disk, HeldLock};
 use crate::error::StoreError;
-use crate::id::ObjectId;
+use crate::id::{ObjectId, random_bytes};
 use crate::key::{Fingerprint, KeyRing, MasterSource};
 use crate::lane::Lanes;
 use crate::layout::{Ballast, Layout};
@@ -296,7 +296,7 @@ impl Store {
         part: PartNumber,
         masked: MaskedValue,
     ) -> PartValue {
-        PartValue::new(self.stores.ring.mask_value(object, start, part, masked.0))
+        PartValue::new(self.stores.ring.mask_value(object, start, part, masked.salt.as_ref(), masked.masked))
     }
 }
 
@@ -320,7 +320,20 @@ pub(crate) fn mask(
     part: PartNumber,
     value: PartValue,
 ) -> MaskedValue {
-    MaskedValue(ring.mask_value(object, start, part, *value.as_bytes()))
+    MaskedValue { masked: ring.mask_value(object, start, part, None, *value.as_bytes()), salt: None }
+}
+
+/// Masks the value of a part that may begin where another one begins.
+pub(crate) fn mask_with_salt(
+    ring: &KeyRing,
+    object: ObjectId,
+    start: Offset,
+    part: PartNumber,
+    value: PartValue,
+) -> Result<MaskedValue, StoreError> {
+    let salt = random_bytes()?;
+    let masked = ring.mask_value(object, start, part, Some(&salt), *value.as_bytes());
+    Ok(MaskedValue { masked, salt: Some(salt) })
 }
 
 fn identity_row(fingerprint: &Fingerprint) -> Row<'_> {

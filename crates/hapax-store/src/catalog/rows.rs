@@ -11,7 +11,7 @@ use hapax_proto::upload::State;
 use super::{BlobId, ContentId, EntryId, LaneId, SpaceId, TokenId, UploadId, UserId};
 use crate::clock::Timestamp;
 use crate::id::ObjectName;
-use crate::key::Fingerprint;
+use crate::key::{Fingerprint, MaskSalt};
 
 /// A span of one object placed at an offset of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,28 @@ pub struct Extent {
 
 /// A part's subtree value as the catalog holds it: masked, so that a stolen catalog cannot be asked for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaskedValue(pub [u8; 32]);
+pub struct MaskedValue {
+    /// The value under its mask.
+    pub masked: [u8; 32],
+    /// Random bytes that the mask was made with besides the place, for values that may share theirs with others.
+    pub salt: Option<MaskSalt>,
+}
+
+impl MaskedValue {
+    /// Returns what the catalog keeps: 32 bytes, with the salt behind them if there is one.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.masked.to_vec();
+        bytes.extend(self.salt.into_iter().flatten());
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (masked, salt) = bytes.split_first_chunk()?;
+        let salt = if salt.is_empty() { None } else { Some(salt.try_into().ok()?) };
+        Some(Self { masked: *masked, salt })
+    }
+}
 
 /// An immutable content with an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::cell::Cell;
 
 use hapax_proto::digest::{Algorithm, Digest, Digests, FileHash};
 use hapax_proto::name::EntryPath;
-use hapax_proto::span::Length;
-use hapax_proto::tree::{PART, merge_parts};
+use hapax_proto::span::{Length, Span};
+use hapax_proto::tree::{PART, PartHasher, PartNumber, merge_parts};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Blob, Entry, EntryKind, Expect, Meta, Refusal, Upload, UploadId};
 use hapax_store::compose::Members;
@@ -185,6 +185,41 @@ fn parts_that_move_while_they_are_identified_keep_the_values_of_their_new_places
     let values = world.store.part_values(blob.content).unwrap().into_iter().map(|(_, value)| value);
     let root = merge_parts(&values.collect::<Vec<_>>()).unwrap();
     assert_eq!(root, FileHash::of(&bytes));
+    world.assert_sound();
+}
+
+/// Two values under one mask show their difference to whoever steals the catalog, and so whether a known file is there.
+#[test]
+fn parts_that_begin_in_the_same_place_have_masks_of_their_own() {
+    let world = World::new();
+    let (first, ends) = (noise(20 << 20, 1), [noise(3 << 20, 2), noise(3 << 20, 3)]);
+    let shared = member(&world, &first);
+    for (path, end) in ["/one", "/other"].into_iter().zip(&ends) {
+        publish(&world, &whole(&world, path, vec![shared, member(&world, end)], Digests::default())).unwrap();
+    }
+    let ended = world.store.upload(shared).unwrap().content;
+    assert_eq!(world.store.identify_pending(UNPACED).unwrap(), 2);
+    let all = Span::whole(Length::new(1 << 40));
+    let second_part = |content| {
+        let extents = world.store.catalog().extents(content, all, 9).unwrap();
+        extents.into_iter().find(|extent| extent.span.start() == PartNumber::new(1).start()).unwrap()
+    };
+    let [one, other] = ["/one", "/other"].map(|path| file(&world, path).0);
+    let places = [one.content, other.content, ended].map(second_part);
+    assert!(places.windows(2).all(|two| two[0].object == two[1].object));
+    let masked: Vec<_> = places.iter().map(|extent| extent.value.unwrap().masked).collect();
+    for (blob, end, extent) in [(&one, &ends[0], masked[0]), (&other, &ends[1], masked[1])] {
+        let values: Vec<_> =
+            world.store.part_values(blob.content).unwrap().into_iter().map(|(_, value)| value).collect();
+        assert_eq!(merge_parts(&values).unwrap(), FileHash::of(&[&first[..], end].concat()));
+        // Under the mask of the piece the difference of the masked would be that of the values.
+        let mut piece = PartHasher::new(PartNumber::new(1));
+        piece.update(&first[16 << 20..]).unwrap();
+        let xor = |one: &[u8; 32], other: &[u8; 32]| one.iter().zip(other).map(|(a, b)| a ^ b).collect();
+        let (shown, real): (Vec<u8>, Vec<u8>) =
+            (xor(&extent, &masked[2]), xor(values[1].as_bytes(), piece.value().unwrap().as_bytes()));
+        assert_ne!(shown, real);
+    }
     world.assert_sound();
 }
 

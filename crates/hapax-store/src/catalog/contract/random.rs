@@ -185,7 +185,7 @@ impl Author<'_> {
             object: ObjectName { dir, id },
             object_length: cells(if self.draft.wrong { length + 1 } else { length }),
             object_start: Offset::new(CELL * length.saturating_sub(count)),
-            value: number.is_multiple_of(2).then_some(MaskedValue([number; 32])),
+            value: number.is_multiple_of(2).then_some(MaskedValue { masked: [number; 32], salt: None }),
         }
     }
 
@@ -350,7 +350,7 @@ impl Author<'_> {
             let content = picked.map_or(ContentId(0), |blob| blob.content);
             let mut extents = self.catalog.extents(content, whole(), 9).unwrap();
             for (cell, extent) in (0..).zip(&mut extents) {
-                extent.value = Some(MaskedValue([cell; 32]));
+                extent.value = Some(MaskedValue { masked: [cell; 32], salt: None });
                 if self.number(2, 3) == 0 {
                     extent.object_start = Offset::new(CELL * u64::from(self.number(3, 3)));
                 }

@@ -45,7 +45,7 @@ pub(super) fn place(db: &Connection, content: ContentId, put: &[Extent]) -> Resu
             row::length(extent.span.length()),
             &extent.object.id.as_bytes()[..],
             row::offset(extent.object_start),
-            extent.value.map(|value| value.0),
+            extent.value.map(MaskedValue::to_bytes),
         ])?;
         add_covered(db, content, row::length(extent.span.length()))?;
     }
@@ -231,10 +231,7 @@ pub(super) fn each_extent(
             },
             object_length: row::get_length(found, 4)?,
             object_start: hapax_proto::span::Offset::new(row::get_u64(found, 5)?),
-            value: match found.get_ref(6)? {
-                rusqlite::types::ValueRef::Null => None,
-                _ => Some(MaskedValue(row::get_bytes(found, 6)?)),
-            },
+            value: row::get_masked(found, 6)?,
         });
     }
     Ok(())

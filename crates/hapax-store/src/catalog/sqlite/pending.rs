@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Blob, BlobId, ContentId, Extent, Outcome, Refusal};
+use super::super::{Blob, BlobId, ContentId, Extent, MaskedValue, Outcome, Refusal};
 use super::{Applied, Stop, blobs, row, upkeep};
 use crate::key::Fingerprint;
 
@@ -36,7 +36,7 @@ pub(super) fn keep_values(db: &Connection, blob: BlobId, extents: &[Extent]) -> 
     )?;
     for extent in extents {
         let (start, object_start) = (row::offset(extent.span.start()), row::offset(extent.object_start));
-        let value = extent.value.map(|value| value.0);
+        let value = extent.value.map(MaskedValue::to_bytes);
         keep.execute(params![content.0, start, &extent.object.id.as_bytes()[..], object_start, value])?;
     }
     Ok(Outcome::Done)

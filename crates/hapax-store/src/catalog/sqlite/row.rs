@@ -8,7 +8,7 @@ use hapax_proto::upload::State;
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
-use crate::catalog::{Counted, LaneId};
+use crate::catalog::{Counted, LaneId, MaskedValue};
 use crate::clock::Timestamp;
 
 pub(super) fn corrupt(column: usize, why: &'static str) -> Error {
@@ -78,6 +78,13 @@ pub(super) fn get_bytes<const N: usize>(row: &Row<'_>, column: usize) -> rusqlit
         .ok()
         .and_then(|blob| blob.try_into().ok())
         .ok_or_else(|| corrupt(column, "bytes of another length"))
+}
+
+/// Reads the value of a part; null where none is kept.
+pub(super) fn get_masked(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<MaskedValue>> {
+    let Ok(bytes) = row.get_ref(column)?.as_blob_or_null() else { return Err(corrupt(column, "no bytes")) };
+    let Some(bytes) = bytes else { return Ok(None) };
+    MaskedValue::from_bytes(bytes).map(Some).ok_or_else(|| corrupt(column, "a value of another length"))
 }
 
 pub(super) fn state(state: State) -> i64 {

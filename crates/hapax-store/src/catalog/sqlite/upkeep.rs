@@ -4,7 +4,7 @@ use hapax_proto::span::Length;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{
-    Blob, BlobId, ContentId, Extent, Holder, MaskedValue, Outcome, Owner, Refusal, Rewrite, Saved, UploadId,
+    Blob, BlobId, ContentId, Extent, Holder, Outcome, Owner, Refusal, Rewrite, Saved, UploadId,
 };
 use super::blobs::Fate;
 use super::{Applied, blobs, row};
@@ -127,10 +127,7 @@ pub(super) fn holders(db: &Connection, object: ObjectId) -> rusqlite::Result<Vec
                 object: ObjectName { id: object, dir: DirId::new(row::get_u32(found, 5)?) },
                 object_length: row::get_length(found, 6)?,
                 object_start: hapax_proto::span::Offset::new(row::get_u64(found, 3)?),
-                value: match found.get_ref(4)? {
-                    rusqlite::types::ValueRef::Null => None,
-                    _ => Some(MaskedValue(row::get_bytes(found, 4)?)),
-                },
+                value: row::get_masked(found, 4)?,
             };
             Ok((ContentId(found.get(0)?), extent))
         })?

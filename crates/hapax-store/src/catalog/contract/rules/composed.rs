@@ -103,7 +103,7 @@ fn a_pending_blob_becomes_what_it_is_and_its_entry_keeps_its_tag() {
         assert_eq!((found.identity.clone(), found.fingerprint), (None, fingerprint(103)));
         assert_eq!(catalog.pending(None, 9).unwrap(), std::slice::from_ref(&found));
         let value = || catalog.extents(found.content, whole(), 1).unwrap().remove(0);
-        let seen = Extent { value: Some(MaskedValue([1; 32])), ..value() };
+        let seen = Extent { value: Some(MaskedValue { masked: [1; 32], salt: Some([2; 16]) }), ..value() };
         let elsewhere = [
             Extent { object: ObjectName { id: object(99), ..seen.object }, ..seen.clone() },
             Extent { object_start: Offset::new(1), ..seen.clone() },
