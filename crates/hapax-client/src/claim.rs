@@ -164,7 +164,7 @@ pub async fn probe(
     progress: &Arc<dyn Progress>,
 ) -> Result<Likeness, TransferError> {
     let Some(quick) = source.quick(facts).await? else { return Ok(Likeness::Unknown) };
-    let item = ClaimItem { digest: None, quick: Some(quick), ..described(target, &facts) };
+    let item = ClaimItem { digest: None, quick: Some(quick.to_string()), ..described(target, &facts) };
     let results = ask(client, &Claims { items: vec![item] }, progress).await?.unwrap_or_default();
     Ok(match results.first() {
         Some(ClaimResult::Absent) => Likeness::Absent,

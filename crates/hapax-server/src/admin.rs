@@ -283,7 +283,11 @@ pub async fn sweep(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let sweep: Sweep = call.json().await?;
     let _turn = call.app.housework.try_lock().map_err(|_| Kind::Busy)?;
     let keep = if sweep.now { Keep::Nothing } else { Keep::Grace };
-    let swept = call.store(move |store| store.sweep(keep)).await?;
+    let job = &call.app.jobs.sweep;
+    job.begin();
+    let swept = call.store(move |store| store.sweep(keep)).await;
+    job.end(swept.is_err());
+    let swept = swept?;
     let report = SweepReport {
         uploads_expired: swept.uploads_expired,
         uploads_forgotten: swept.uploads_forgotten,

@@ -126,7 +126,8 @@ struct Linking {
 fn parse(spaces: &mut Spaces, rules: &Rules, item: ClaimItem) -> Result<Claimed, Refusal> {
     let place = spaces.place_in_body(&item.path, Verb::Claim)?;
     let digest = item.digest.as_ref().map(parse_digest).transpose()?.flatten();
-    let question = decide_question(digest, item.quick, Length::new(item.size), rules);
+    let quick = item.quick.as_deref().map(str::parse).transpose().map_err(|_| bad_field("quick"))?;
+    let question = decide_question(digest, quick, Length::new(item.size), rules);
     let mtime = stamp::parse_mtime(item.mtime.as_deref())?;
     let meta = Meta { mtime, executable: item.executable, media_type: None };
     Ok(Claimed { place, question, meta, precondition: item.precondition })

@@ -552,8 +552,10 @@ fn quick_of(bytes: &Bytes) -> FileHash {
 
 fn claims(store: &mut Store, claims: &Claims) -> Reply {
     let results = claims.items.iter().map(|item| {
-        if let Some(quick) = item.quick {
-            let alike = |file: &File| length_of(&file.bytes) == item.size && quick_of(&file.bytes) == quick;
+        if let Some(quick) = &item.quick {
+            let alike = |file: &File| {
+                length_of(&file.bytes) == item.size && quick_of(&file.bytes).to_string() == *quick
+            };
             return if store.files.values().any(alike) { ClaimResult::Maybe } else { ClaimResult::Absent };
         }
         let value = item.digest.as_ref().map(|digest| digest.value.clone()).unwrap_or_default();

@@ -431,9 +431,9 @@ pub struct ClaimItem {
     pub size: u64,
     /// Its digest.
     pub digest: Option<ClaimDigest>,
-    /// Its [quick digest](crate::claim::QuickHasher), if whoever asks has not read all of it yet.
+    /// Its [quick digest](crate::claim::QuickHasher), hex, if whoever asks has not read all of it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quick: Option<FileHash>,
+    pub quick: Option<String>,
     /// The source's modification time, RFC 3339.
     #[serde(default)]
     pub mtime: Option<String>,

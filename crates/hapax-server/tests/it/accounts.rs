@@ -141,6 +141,10 @@ async fn housekeeping_is_done_on_request() {
     let now = json!({"now": true});
     let swept: SweepReport = root.json("POST", "/api/v1/admin/sweep", &now).await.expect(200).read();
     assert_eq!((swept.blobs_buried, swept.objects_deleted), (1, 1));
+    // Counted as the jobs are that the server begins by itself.
+    let jobs = root.get("/api/v1/admin/stats").await.expect(200).read::<StoreStats>().jobs;
+    let sweep = jobs.iter().find(|job| job.name == "sweep").unwrap();
+    assert!(sweep.runs > 0 && sweep.failures == 0, "{sweep:?}");
     root.get("/metrics").await.expect(200);
     server.end().await;
 }

@@ -64,6 +64,7 @@ async fn each_claim_is_refused_by_itself() {
         absent,
         json!({"path": "/b", "size": 3, "digest": {"alg": "blake3", "value": "xyz"}}),
         json!({"path": "/b", "size": 3, "digest": {"alg": "md5", "value": "xyz"}}),
+        json!({"path": "/b", "size": 3, "digest": null, "quick": "xyz"}),
         json!({"path": "/b", "size": 3, "digest": {"alg": "md6", "value": "xyz"}}),
         json!({"path": "/b", "size": 3, "digest": null}),
         item("/b", b"abc"),
@@ -80,7 +81,7 @@ async fn each_claim_is_refused_by_itself() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let refused = ["bad-path", "not-found", "precondition-failed", "bad-field", "bad-field"];
+    let refused = ["bad-path", "not-found", "precondition-failed", "bad-field", "bad-field", "bad-field"];
     let expected = [&refused[..], &["upload", "upload", "linked", "linked"]].concat();
     assert_eq!(words, expected);
     let too_many = json!({"items": vec![item("/b", b"abc"); 10_001]});
