@@ -300,7 +300,7 @@ fn plan(
         for names in &found.folders {
             match inside(&root, names) {
                 Ok(folder) => folders.push(folder),
-                Err(failure) => tally.fail(&context.screen, &failure),
+                Err(failure) => tally.fail_folder(&context.screen, &failure),
             }
         }
         for file in found.files {
