@@ -60,6 +60,11 @@ impl Tally {
         self.tell(screen, failure);
     }
 
+    /// Tells whether nothing failed so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.failed == 0 && self.folders == 0
+    }
+
     /// Counts a folder that is not, and says why.
     pub(super) fn fail_folder(&mut self, screen: &Screen, failure: &Failure) {
         self.folders += 1;
@@ -69,6 +74,11 @@ impl Tally {
     fn tell(&mut self, screen: &Screen, failure: &Failure) {
         screen.failed(failure);
         self.hints.extend(failure.hint.clone().filter(|hint| !self.hints.contains(hint)));
+    }
+
+    /// Says what to do about what failed.
+    pub(super) fn say_hints(&self, screen: &Screen) {
+        self.hints.iter().for_each(|hint| screen.hint(hint));
     }
 
     /// Says what failed in a few words, if anything did.
@@ -98,7 +108,7 @@ impl Tally {
         );
         screen.outcome(&line, &Event { event: "summary", tally: self });
         let Some(sentence) = self.sentence() else { return Ok(()) };
-        self.hints.iter().for_each(|hint| screen.hint(hint));
+        self.say_hints(screen);
         let failure = Failure::new(Code::Failed, sentence);
         Err(failure.hint("run the same command again: what is done is not done twice"))
     }

@@ -196,6 +196,12 @@ fn what_lies_in_a_folder_that_cannot_be_made_is_counted_and_the_folder_is_no_fil
     let said = client.fails(1, &["get", "-r", ":/t", "got"]);
     assert_eq!(said.matches("is there already and is no folder").count(), 1, "{said}");
     assert!(said.contains("3 of 4 files and 1 folder failed"), "{said}");
+    client.write("u/one", 10, 1);
+    fs::create_dir_all(client.path("u/sub")).unwrap();
+    client.ok(&["put", "-r", "u", ":/"]);
+    client.write("got/u/sub", 3, 9);
+    let said = client.fails(1, &["get", "-r", ":/u", "got"]);
+    assert!(said.contains("hapax: 1 folder failed"), "{said}");
 }
 
 #[test]
