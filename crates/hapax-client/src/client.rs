@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hapax_proto::course::Abilities;
+use hapax_proto::dialect::native::Service;
 use hapax_proto::retry::Policy;
 use tokio::sync::OnceCell;
 
@@ -47,8 +48,8 @@ pub struct Client {
     pub(crate) cache: Option<Cache>,
     checkpoints: Arc<Path>,
     user: Arc<str>,
-    /// What the server does with claims, once it was asked.
-    abilities: Arc<OnceCell<Abilities>>,
+    /// What the server is and can do, once it was asked.
+    service: Arc<OnceCell<Service>>,
 }
 
 impl Client {
@@ -69,7 +70,7 @@ impl Client {
             cache,
             checkpoints: places.checkpoints.into(),
             user: connection.user.into(),
-            abilities: Arc::default(),
+            service: Arc::default(),
         })
     }
 
@@ -78,21 +79,23 @@ impl Client {
         &self.api
     }
 
-    /// Returns what the server does with claims. It is asked once; one that does not say is asked for nothing.
+    /// Returns what the server is and can do. It is asked until it answers, and then no more.
+    pub(crate) async fn service(&self, progress: &Arc<dyn Progress>) -> Result<&Service, TransferError> {
+        self.service.get_or_try_init(|| repeat(&self.policy, progress, || self.api.service())).await
+    }
+
+    /// Returns what the server does with claims; one that does not say is asked for nothing.
     pub(crate) async fn abilities(&self) -> Abilities {
         // Whoever sends meanwhile says what is wrong with the line.
         let silent: Arc<dyn Progress> = Arc::new(Silent);
-        let asked = self.abilities.get_or_try_init(async || {
-            let service = repeat(&self.policy, &silent, || self.api.service()).await?;
-            Ok::<_, TransferError>(Abilities::of(&service.features))
-        });
-        let known = asked.await.inspect_err(|error| tracing::debug!(%error, "the service is not described"));
-        known.copied().unwrap_or_default()
+        let asked = self.service(&silent).await;
+        let known = asked.inspect_err(|error| tracing::debug!(%error, "the service is not described"));
+        known.map(|service| Abilities::of(&service.features)).unwrap_or_default()
     }
 
     /// Returns the same as far as it is known without asking.
     pub(crate) fn abilities_known(&self) -> Option<Abilities> {
-        self.abilities.get().copied()
+        self.service.get().map(|service| Abilities::of(&service.features))
     }
 
     /// Returns the folder of the checkpoints.

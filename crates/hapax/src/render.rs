@@ -266,6 +266,7 @@ fn columns() -> usize {
 
 /// Writes what is known of a transfer in one line: with a bar where a terminal is so many columns wide.
 fn line(name: &str, sums: &Sums, speed: Speed, columns: Option<usize>) -> String {
+    let name = &words::printable(name);
     let Some(size) = sums.size else {
         return format!("{name}: {} at {}/s", words::bytes(sums.sent()), words::bytes(speed.per_second()));
     };

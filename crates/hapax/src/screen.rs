@@ -76,7 +76,7 @@ impl Screen {
         match self.audience {
             Audience::Programs => self.event(event),
             Audience::People if self.output_taken => self.note(line),
-            Audience::People => self.output(line),
+            Audience::People => self.output(&printable_lines(line)),
             Audience::Nobody => {}
         }
     }
@@ -97,6 +97,20 @@ impl Screen {
 
     /// Says what went wrong, and what to do next.
     pub(crate) fn failure(&self, failure: &Failure) {
+        self.failed(failure);
+        if let Some(hint) = &failure.hint {
+            self.hint(hint);
+        }
+    }
+
+    /// Says what to do next.
+    pub(crate) fn hint(&self, hint: &str) {
+        self.above_the_bars(|| error_line(&format!("hint: {hint}")));
+    }
+
+    /// Says in one line what went wrong, and leaves what to do next to be said for several failures at once; programs are
+    /// told that, too.
+    pub(crate) fn failed(&self, failure: &Failure) {
         self.event(&FailureEvent {
             event: "error",
             code: failure.code.number(),
@@ -104,12 +118,7 @@ impl Screen {
             message: &failure.sentence,
             hint: failure.hint.as_deref(),
         });
-        self.above_the_bars(|| {
-            error_line(&format!("hapax: {failure}"));
-            if let Some(hint) = &failure.hint {
-                error_line(&format!("hint: {hint}"));
-            }
-        });
+        self.above_the_bars(|| error_line(&format!("hapax: {failure}")));
     }
 
     /// Takes the bars off the terminal.
@@ -134,6 +143,11 @@ impl Screen {
             None => write(),
         }
     }
+}
+
+/// Escapes what names bring into the lines of a text.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a line to standard error, and only one whatever names are in it.

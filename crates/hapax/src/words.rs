@@ -4,11 +4,26 @@ use std::time::Duration;
 
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// Escapes what could move the cursor or colour the terminal: names come from other people.
+/// Escapes what could move the cursor or colour the terminal, turn the direction of what stands behind it, or be there
+/// without being seen: names come from other people. Doing it twice changes nothing more.
 pub(crate) fn printable(text: &str) -> String {
+    let escaped = |c: char| c.is_control() || is_deceiving(c);
     text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .flat_map(|c| if escaped(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
+}
+
+/// Tells whether a character is one of Unicode's format characters that make a name look like another one. Joiners (U+200C,
+/// U+200D) and variation selectors are not meant: scripts and emoji need them.
+fn is_deceiving(c: char) -> bool {
+    matches!(c,
+        // What turns the direction of text (UAX #9).
+        '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+        // What breaks lines.
+        | '\u{2028}'..='\u{2029}'
+        // What is not seen: soft hyphen, blanks without width, annotations, tags.
+        | '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Writes a number of bytes with two or three significant digits.
@@ -126,6 +141,31 @@ impl Speed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_show_what_is_in_them() {
+        #[track_caller]
+        fn check(name: &str, shown: &str) {
+            assert_eq!(printable(name), shown);
+            assert_eq!(printable(shown), shown);
+        }
+        check("a b.txt", "a b.txt");
+        check("a\n\u{1b}[31m\u{7f}\u{85}", "a\\n\\u{1b}[31m\\u{7f}\\u{85}");
+        check("invoice\u{202e}fdp.exe", "invoice\\u{202e}fdp.exe");
+        for c in
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}"
+                .chars()
+        {
+            check(&format!("a{c}b"), &format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
+        check("a\u{200b}b\u{2060}c\u{feff}d\u{ad}e", "a\\u{200b}b\\u{2060}c\\u{feff}d\\u{ad}e");
+        check("a\u{2028}b\u{e0061}c", "a\\u{2028}b\\u{e0061}c");
+        // Persian, Devanagari and a family need their joiners, a heart its selector.
+        check("\u{645}\u{6cc}\u{200c}\u{62e}", "\u{645}\u{6cc}\u{200c}\u{62e}");
+        check("\u{915}\u{94d}\u{200d}\u{937}", "\u{915}\u{94d}\u{200d}\u{937}");
+        check("\u{1f468}\u{200d}\u{1f467} \u{2764}\u{fe0f}", "\u{1f468}\u{200d}\u{1f467} \u{2764}\u{fe0f}");
+        check("\u{5e9}\u{5dc}\u{5d5}\u{5dd}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd}");
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -16,7 +16,7 @@ use hapax_proto::problem::{Advice, Kind};
 use super::local::Listed;
 use super::stage::{Arrived, Placed, Stage};
 use super::{Got, How};
-use crate::attempt::{Attempts, repeat};
+use crate::attempt::Attempts;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::Progress;
@@ -46,7 +46,7 @@ pub async fn fetch_capacity(
     client: &Client,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Capacity>, TransferError> {
-    match repeat(&client.policy, progress, || client.api.service()).await {
+    match client.service(progress).await {
         Ok(service) if !service.features.iter().any(|feature| feature == FEATURE) => Ok(None),
         Ok(service) => Ok(service.batch.map(Capacity::within)),
         Err(error) if error.advice() == Advice::GiveUp => Ok(None),

@@ -108,7 +108,7 @@ pub async fn batch_capacity(
     client: &Client,
     progress: &Arc<dyn Progress>,
 ) -> Result<Option<Capacity>, TransferError> {
-    match repeat(&client.policy, progress, || client.api.service()).await {
+    match client.service(progress).await {
         Ok(service) => Ok(service.batch.map(Capacity::within)),
         Err(error) if error.advice() == Advice::GiveUp => Ok(None),
         Err(error) => Err(error),

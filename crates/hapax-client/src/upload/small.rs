@@ -150,9 +150,9 @@ async fn adorn(
     (stored, facts): (&Completed, Facts),
     progress: &Arc<dyn Progress>,
 ) -> Result<(), TransferError> {
-    let patch = EntryPatch { mtime: facts.modified.to_rfc3339(), executable: Some(facts.executable) };
+    let wanted = EntryPatch { mtime: facts.modified.to_rfc3339(), executable: Some(facts.executable) };
     let path = &put.target.path;
-    match repeat(&client.policy, progress, || client.api.patch(path, &stored.etag, &patch)).await {
+    match repeat(&client.policy, progress, || client.api.patch(path, &stored.etag, &wanted)).await {
         Err(error)
             if matches!(
                 error.problem(),

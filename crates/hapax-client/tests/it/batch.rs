@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hapax_client::TransferError;
 use hapax_client::api::RemotePath;
 use hapax_client::claim::Target;
-use hapax_client::upload::{Batched, How, Put, Small, put_batch};
+use hapax_client::download::fetch_capacity;
+use hapax_client::upload::{Batched, How, Put, Small, batch_capacity, put_batch};
 use hapax_proto::dialect::native::Precondition;
 use hapax_proto::problem::Kind;
 
@@ -60,6 +61,20 @@ async fn what_the_server_has_is_claimed_where_that_is_worth_it() {
     assert_eq!(ways(&outcomes), [Some(How::Sent), Some(How::Instant), Some(How::Sent)]);
     assert_eq!(bench.fake.store().requests, ["POST /api/v1/claims", BATCH]);
     assert_eq!(bench.fake.take_counts().0, 200_100);
+}
+
+/// Who asked what batches a server takes knows by that answer that it takes no claims, and need not ask again.
+#[tokio::test]
+async fn a_server_that_said_that_it_takes_no_claims_is_asked_once_and_claimed_of_nothing() {
+    let bench = Bench::new().await;
+    bench.fake.store().features.retain(|feature| *feature != "claims");
+    let files = files(&bench, &[100_000, 100_000], None);
+    let client = bench.client(10).await;
+    batch_capacity(&client, &bench.silent).await.unwrap();
+    fetch_capacity(&client, &bench.silent).await.unwrap();
+    put_batch(&client, &files, &bench.silent).await.unwrap();
+    let requests = bench.fake.store().requests.clone();
+    assert_eq!(requests, ["GET /api/v1", BATCH]);
 }
 
 #[tokio::test]

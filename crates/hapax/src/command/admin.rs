@@ -167,8 +167,12 @@ async fn token(context: &Context, client: &Client, command: &Token) -> Result<()
         Token::Ls => {
             for token in client.api().tokens().await? {
                 let ends = token.expires.as_deref().unwrap_or("for ever");
-                let line =
-                    format!("{:>4}  {:<16}  {ends:<20}  {}", token.id, token.scope.join(","), token.name);
+                let line = format!(
+                    "{:>4}  {:<16}  {ends:<20}  {}",
+                    token.id,
+                    token.scope.join(","),
+                    words::printable(&token.name)
+                );
                 context.screen.result(&line, &About { event: "token", what: &token });
             }
         }
@@ -193,7 +197,7 @@ async fn token(context: &Context, client: &Client, command: &Token) -> Result<()
 /// Says what a check found, and fails if it found anything.
 pub(super) fn say_check(context: &Context, report: &CheckReport) -> Result<(), Failure> {
     for finding in &report.findings {
-        context.screen.result(finding, &json!({ "event": "finding", "what": finding }));
+        context.screen.result(&words::printable(finding), &json!({ "event": "finding", "what": finding }));
     }
     let looked = format!(
         "{}, {}, {} read",
@@ -245,15 +249,20 @@ fn read(pass: &ScrubPass) -> String {
 /// Says what a scrub found, and fails if anything is damaged.
 fn say_scrub(context: &Context, state: &ScrubState) -> Result<(), Failure> {
     for content in &state.damaged {
-        let line = format!("{}: damaged, {}", content.paths.join(", "), words::bytes(content.size));
+        let line = format!(
+            "{}: damaged, {}",
+            words::printable(&content.paths.join(", ")),
+            words::bytes(content.size)
+        );
         context.screen.result(&line, &About { event: "damaged", what: content });
     }
     let passes = [&state.now, &state.last];
     let uploads = passes.into_iter().flatten().flat_map(|pass| &pass.uploads);
     for upload in uploads {
-        context
-            .screen
-            .result(&format!("{upload}: damaged"), &json!({ "event": "damaged", "upload": upload }));
+        context.screen.result(
+            &format!("{}: damaged", words::printable(upload)),
+            &json!({ "event": "damaged", "upload": upload }),
+        );
     }
     context.screen.outcome(&scrubbed(state), &About { event: "scrubbed", what: state });
     if state.damaged.is_empty() {

@@ -48,6 +48,7 @@ pub(super) async fn hash(context: &Context, hash: &Hash) -> Result<(), Failure> 
             Err(failure) => tally.fail(&context.screen, &failure),
         }
     }
+    tally.say_hints(&context.screen);
     match tally.failed {
         0 => Ok(()),
         failed => Err(Failure::new(Code::Failed, format!("{failed} of {} files failed", hash.files.len()))),

@@ -80,7 +80,7 @@ pub(super) async fn run(context: &Context, get: &Get) -> Result<(), Failure> {
         }
     }
     let planned = jobs.len() + trees.iter().map(|tree| tree.jobs.len()).sum::<usize>();
-    let only = planned == 1 && tally.failed == 0;
+    let only = planned == 1 && tally.is_clean();
     let board = Board::new(context.screen.clone());
     if !only {
         let sizes = jobs.iter().chain(trees.iter().flat_map(|tree| &tree.jobs)).map(|job| job.size);

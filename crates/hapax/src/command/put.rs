@@ -68,7 +68,7 @@ pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
     let (mut jobs, folders) = plan(context, put, (sources, &target), &mut tally)?;
     let client = context.servers().client(&target.alias).await?;
     make_folders(&client, folders).await?;
-    let only = jobs.len() == 1 && tally.failed == 0;
+    let only = jobs.len() == 1 && tally.is_clean();
     let linked = if only { vec![None] } else { link(&client, &jobs, put).await? };
     let board = Board::new(context.screen.clone());
     if !only {
@@ -286,6 +286,7 @@ fn plan(
         }
         let found = tree::walk(source)?;
         found.failures.iter().for_each(|failure| tally.fail(&context.screen, failure));
+        found.closed.iter().for_each(|failure| tally.fail_folder(&context.screen, failure));
         for path in &found.skipped {
             context.screen.note(&format!("{} is neither a file nor a folder: left out", path.display()));
         }
@@ -300,7 +301,7 @@ fn plan(
         for names in &found.folders {
             match inside(&root, names) {
                 Ok(folder) => folders.push(folder),
-                Err(failure) => tally.fail(&context.screen, &failure),
+                Err(failure) => tally.fail_folder(&context.screen, &failure),
             }
         }
         for file in found.files {

@@ -38,6 +38,8 @@ pub(super) struct Walked {
     pub(super) alike: Vec<(PathBuf, PathBuf)>,
     /// What could not be looked at.
     pub(super) failures: Vec<Failure>,
+    /// Folders that could not be read.
+    pub(super) closed: Vec<Failure>,
 }
 
 /// Walks a folder.
@@ -75,7 +77,7 @@ fn enter(folder: &Path, names: &[String], walked: &mut Walked) -> io::Result<()>
         match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => {
                 if let Err(error) = enter(&path, &names, walked) {
-                    walked.failures.push(Failure::io("read", &path, &error));
+                    walked.closed.push(Failure::io("read", &path, &error));
                 }
             }
             Ok(metadata) if metadata.is_file() => {

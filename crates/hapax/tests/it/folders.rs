@@ -154,6 +154,57 @@ fn a_name_that_no_server_takes_cannot_move_the_cursor() {
 }
 
 #[test]
+fn a_name_cannot_turn_the_direction_of_what_is_shown() {
+    let server = Server::start();
+    let client = server.client();
+    client.write("odd/invoice\u{202e}fdp.exe", 10, 1);
+    for line in [&["put", "-r", "odd", ":/"][..], &["ls", "-r", ":/odd"], &["get", "-r", ":/odd", "got"]] {
+        let said = client.ok(line);
+        assert!(said.contains("invoice\\u{202e}fdp.exe"), "{said:?}");
+        assert!(!said.contains('\u{202e}'), "{said:?}");
+    }
+}
+
+/// What to do about a failure is said once, however many files it is about.
+#[test]
+fn a_failed_file_is_one_line() {
+    let server = Server::start();
+    let client = server.client();
+    for (seed, name) in (1..).zip(["one", "two", "three"]) {
+        client.write(&format!("t/{name}"), 10, seed);
+    }
+    client.ok(&["put", "-r", "t", ":/"]);
+    for (seed, name) in (5..).zip(["one", "two"]) {
+        client.write(&format!("t/{name}"), 11, seed);
+    }
+    let said = client.fails(1, &["put", "-r", "--no-overwrite", "t", ":/"]);
+    let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("hint: ")).collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(lines[2].contains("2 of 3 files failed"), "{said}");
+    assert_eq!(said.matches("overwrite").count(), 1, "{said}");
+}
+
+#[test]
+fn what_lies_in_a_folder_that_cannot_be_made_is_counted_and_the_folder_is_no_file() {
+    let server = Server::start();
+    let client = server.client();
+    for (seed, name) in (1..).zip(["one", "sub/two", "sub/three", "sub/deep/four"]) {
+        client.write(&format!("t/{name}"), 10, seed);
+    }
+    client.ok(&["put", "-r", "t", ":/"]);
+    client.write("got/t/sub", 3, 9);
+    let said = client.fails(1, &["get", "-r", ":/t", "got"]);
+    assert_eq!(said.matches("is there already and is no folder").count(), 1, "{said}");
+    assert!(said.contains("3 of 4 files and 1 folder failed"), "{said}");
+    client.write("u/one", 10, 1);
+    fs::create_dir_all(client.path("u/sub")).unwrap();
+    client.ok(&["put", "-r", "u", ":/"]);
+    client.write("got/u/sub", 3, 9);
+    let said = client.fails(1, &["get", "-r", ":/u", "got"]);
+    assert!(said.contains("hapax: 1 folder failed"), "{said}");
+}
+
+#[test]
 fn names_are_kept_as_they_are_and_those_that_look_the_same_are_told() {
     let server = Server::start();
     let client = server.client();

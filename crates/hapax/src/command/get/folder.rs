@@ -57,8 +57,11 @@ pub(super) async fn plan(
     entries::each(client, source, entries::Depth::Everything, |entry| {
         let (_, path) = parse_space_path(&entry.path)
             .map_err(|bad| Failure::new(Code::Failed, format!("the server lists {:?}: {bad}", entry.path)))?;
-        if let Err(failure) = planning.take(&entry, path) {
-            tally.fail(screen, &failure);
+        match (planning.take(&entry, path), entry.kind) {
+            (Ok(Taken::Planned), _) | (Ok(Taken::LeftOut), EntryKind::Folder) => {}
+            (Ok(Taken::LeftOut), EntryKind::File) => tally.failed += 1,
+            (Err(failure), EntryKind::Folder) => tally.fail_folder(screen, &failure),
+            (Err(failure), EntryKind::File) => tally.fail(screen, &failure),
         }
         Ok(())
     })
@@ -76,6 +79,14 @@ fn root_of(source: &Remote, target: &Path) -> PathBuf {
     }
 }
 
+/// What came of an entry of a listing.
+enum Taken {
+    /// There is a place for it.
+    Planned,
+    /// It lies in a folder that there is no place for, which was said.
+    LeftOut,
+}
+
 /// A folder whose listing is being read.
 struct Planning<'a> {
     client: &'a Client,
@@ -86,30 +97,30 @@ struct Planning<'a> {
     last: (Vec<EntryName>, PathBuf),
     /// The local names so far, by what file systems that fold names make of them.
     named: HashMap<String, Vec<PathBuf>>,
-    /// A folder that is another one's here: nothing in it is brought.
+    /// A folder that is another one's here, or that cannot be made: nothing in it is brought.
     left_out: Option<EntryPath>,
 }
 
 impl Planning<'_> {
     /// Takes an entry of the listing; what lies in a folder comes behind it.
-    fn take(&mut self, entry: &EntryInfo, path: EntryPath) -> Result<(), Failure> {
+    fn take(&mut self, entry: &EntryInfo, path: EntryPath) -> Result<Taken, Failure> {
         if self.left_out.as_ref().is_some_and(|left_out| path.starts_with(left_out)) {
-            return Ok(());
+            return Ok(Taken::LeftOut);
         }
         let names = self.source.relative(&path).unwrap_or_default().to_vec();
         match (entry.kind, names.split_last()) {
             (EntryKind::Folder, _) => {
                 let twins = self.twins(&names);
-                let made = self.folder(&names)?;
-                match twins.iter().find(|twin| tree::is_one(twin, &made)) {
-                    Some(twin) => {
-                        self.left_out = Some(path);
-                        Err(one_name(&made, twin))
-                    }
-                    None => Ok(()),
+                let made = self.folder(&names).and_then(|made| {
+                    let twin = twins.iter().find(|twin| tree::is_one(twin, &made));
+                    twin.map_or(Ok(()), |twin| Err(one_name(&made, twin)))
+                });
+                if made.is_err() {
+                    self.left_out = Some(path);
                 }
+                made.map(|()| Taken::Planned)
             }
-            (EntryKind::File, None) => Ok(()),
+            (EntryKind::File, None) => Ok(Taken::Planned),
             (EntryKind::File, Some((name, folders))) => {
                 let twins = self.twins(&names);
                 let target = self.folder(folders)?.join(name.as_str());
@@ -123,7 +134,7 @@ impl Planning<'_> {
                     listed,
                     twins,
                 });
-                Ok(())
+                Ok(Taken::Planned)
             }
         }
     }
