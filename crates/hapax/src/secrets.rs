@@ -49,10 +49,13 @@ impl Logins {
         self.by_name.get(name)
     }
 
-    /// Returns a login to this server, whatever its name.
-    pub(crate) fn find_server(&self, server: &str) -> Option<&Login> {
+    /// Returns a login to this server, of this user or of any, whatever its name.
+    pub(crate) fn find_server(&self, server: &str, user: Option<&str>) -> Option<&Login> {
         let server = server.trim_end_matches('/');
-        self.by_name.values().find(|login| login.server.trim_end_matches('/') == server)
+        let fits = |login: &&Login| {
+            login.server.trim_end_matches('/') == server && user.is_none_or(|user| user == login.user)
+        };
+        self.by_name.values().find(fits)
     }
 
     /// Keeps a login, and writes the file.
@@ -172,8 +175,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let mut logins = Logins::read(file.clone()).unwrap();
         assert_eq!(logins.find(""), Some(&login("http://nas/")));
-        assert_eq!(logins.find_server("http://nas"), Some(&login("http://nas/")));
-        assert_eq!(logins.find_server("http://c"), None);
+        assert_eq!(logins.find_server("http://nas", None), Some(&login("http://nas/")));
+        assert_eq!(logins.find_server("http://c", None), None);
         logins.forget("").unwrap();
         let logins = Logins::read(file.clone()).unwrap();
         assert_eq!((logins.find(""), logins.find("b")), (None, Some(&login("http://b"))));

@@ -6,7 +6,7 @@
 //!   no alias     ─▶ --server, HAPAX_SERVER or hapax.toml ─▶ HAPAX_TOKEN
 //!                │                                       ├▶ HAPAX_USER and HAPAX_PASSWORD, exchanged once
 //!                │                                       └▶ a login to the same address
-//!                └▶ the login without a name ─▶ HAPAX_TOKEN, else its own token
+//!                └▶ the login without a name ─▶ HAPAX_TOKEN, HAPAX_USER and HAPAX_PASSWORD, else its own token
 //! ```
 
 use std::collections::BTreeMap;
@@ -73,23 +73,29 @@ impl<'a> Servers<'a> {
                 let failure = Failure::usage("no server is known");
                 failure.hint("run `hapax login URL`, or set HAPAX_SERVER and HAPAX_TOKEN")
             })?;
-            return Ok(match variable("HAPAX_TOKEN") {
-                Some(token) => Login { token, user: variable("HAPAX_USER").unwrap_or_default(), ..login },
-                None => login,
-            });
+            if let Some(token) = variable("HAPAX_TOKEN") {
+                return Ok(Login { token, user: variable("HAPAX_USER").unwrap_or_default(), ..login });
+            }
+            return match (
+                variable("HAPAX_USER").filter(|user| *user != login.user),
+                variable("HAPAX_PASSWORD"),
+            ) {
+                (None, _) => Ok(login),
+                (Some(user), Some(password)) => self.exchange_once(&login.server, user, password).await,
+                // Somebody else's files are not touched in this one's name.
+                (Some(user), None) => Err(not_logged_in(&login.server, Some(&user))),
+            };
         };
         let user = variable("HAPAX_USER");
         if let Some(token) = variable("HAPAX_TOKEN") {
             let user = user.unwrap_or_default();
             return Ok(Login { server: server.to_owned(), user, token });
         }
-        if let (Some(user), Some(password)) = (user, variable("HAPAX_PASSWORD")) {
-            return self.exchange_once(server, user, password).await;
+        if let (Some(user), Some(password)) = (&user, variable("HAPAX_PASSWORD")) {
+            return self.exchange_once(server, user.clone(), password).await;
         }
-        logins.find_server(server).cloned().ok_or_else(|| {
-            let failure = Failure::new(Code::NotAllowed, format!("nobody is logged in to {server}"));
-            failure.hint(format!("run `hapax login {server}`, or set HAPAX_TOKEN"))
-        })
+        let found = logins.find_server(server, user.as_deref()).cloned();
+        found.ok_or_else(|| not_logged_in(server, user.as_deref()))
     }
 
     /// Returns the token that was got for this account before, if it is still worth something, else a new one.
@@ -109,6 +115,17 @@ impl<'a> Servers<'a> {
         let login = exchange(self.places, server, user, password).await?;
         tokens.keep(&name, login.clone())?;
         Ok(login)
+    }
+}
+
+/// Says that there is no token for a server, or for somebody there.
+fn not_logged_in(server: &str, user: Option<&str>) -> Failure {
+    let who = user.unwrap_or("nobody");
+    let not = if user.is_some() { "not " } else { "" };
+    let failure = Failure::new(Code::NotAllowed, format!("{who} is {not}logged in to {server}"));
+    match user {
+        Some(_) => failure.hint("set HAPAX_PASSWORD, too, or unset HAPAX_USER"),
+        None => failure.hint(format!("run `hapax login {server}`, or set HAPAX_TOKEN")),
     }
 }
 

@@ -2,6 +2,7 @@
 //! server itself is `hapax_server`.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hapax_proto::claim::Rules;
@@ -31,8 +32,16 @@ pub(super) async fn run(context: &Context, serve: &Serve) -> Result<(), Failure>
         Retention { grace: serve.grace, upload_idle: serve.upload_idle, uploads_max: serve.uploads_max };
     // A signal that comes while the server starts is not lost: it ends it as soon as it runs.
     let signal = signalled();
-    let (app, password) = blocking(move || open(&folder, retention, config)).await?;
+    let (app, folder) = blocking(move || Ok((open(&folder, retention, config)?, folder))).await?;
+    let store = Arc::clone(&app.store);
     let server = Server::bind(app).await.map_err(|error| not_served(&error))?;
+    // Not before: a server that cannot listen tells nobody the password, and it is told only once.
+    let password = blocking(move || {
+        let (password, drawn) = first_password()?;
+        let made = folder.make_first_admin(&store, || password).map_err(|error| unusable(&error))?;
+        Ok(drawn.filter(|_| made))
+    })
+    .await?;
     let scheme = if serve.tls_cert.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}{}", server.address(), serve.base_path);
     announce(context, &url, password.as_deref());
@@ -86,19 +95,21 @@ fn config(serve: &Serve) -> Result<Config, Failure> {
     Ok(Config { listen: serve.listen, base_path, tls, allowed_origins, claims, jobs, deadlines, caps })
 }
 
-/// Opens the store, and makes the first account if there is none; returns its password if it was drawn.
-fn open(folder: &DataFolder, retention: Retention, config: Config) -> Result<(App, Option<String>), Failure> {
+/// Opens the store.
+fn open(folder: &DataFolder, retention: Retention, config: Config) -> Result<App, Failure> {
     let store = folder.open(retention).map_err(|error| unusable(&error))?;
+    App::new(config, store)
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot draw random bytes: {error}")))
+}
+
+/// Returns the password that the first account would have, and once more if it is drawn.
+fn first_password() -> Result<(String, Option<String>), Failure> {
     let given = variable("HAPAX_ADMIN_PASSWORD");
     let drawn = match &given {
         Some(_) => None,
         None => Some(random_password()?),
     };
-    let password = given.or_else(|| drawn.clone()).unwrap_or_default();
-    let made = folder.make_first_admin(&store, || password).map_err(|error| unusable(&error))?;
-    let app = App::new(config, store)
-        .map_err(|error| Failure::new(Code::Failed, format!("cannot draw random bytes: {error}")))?;
-    Ok((app, drawn.filter(|_| made)))
+    Ok((given.or_else(|| drawn.clone()).unwrap_or_default(), drawn))
 }
 
 /// Says where the server is, in the one line that scripts wait for, and what nobody is told again.

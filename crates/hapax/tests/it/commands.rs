@@ -166,6 +166,17 @@ fn a_login_is_kept_and_used() {
     assert_eq!(plain(&["ls", "nos:/"]).status.code(), Some(2));
     let kept = fs::read_to_string(client.path(".config/hapax/logins.json")).unwrap();
     assert!(kept.contains("hapax_") && !kept.contains(PASSWORD));
+    // Nobody's files are touched in the name of somebody else who is logged in.
+    let as_ann = |variables: &[(&str, &str)]| {
+        let mut command = program(client.folder.path());
+        command.args(["put", "a", ":/b"]).env("HAPAX_USER", "ann").envs(variables.iter().copied());
+        command.output().unwrap()
+    };
+    for variables in [&[][..], &[("HAPAX_SERVER", &*url)], &[("HAPAX_PASSWORD", "wrong")]] {
+        let refused = as_ann(variables);
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    }
+    assert_eq!(plain(&["ls", ":/"]).stdout, b"a\n");
     // Two logins, and nothing was exchanged behind the user's back.
     let tokens = String::from_utf8(plain(&["admin", "token", "ls"]).stdout).unwrap();
     assert_eq!(tokens.lines().count(), 2, "{tokens}");

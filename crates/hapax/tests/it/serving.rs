@@ -11,6 +11,13 @@ use crate::stage::{PASSWORD, Server, first_line, program};
 fn a_first_start_tells_a_password_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut told = Vec::new();
+    // One that cannot listen tells nothing, and takes nothing from the next.
+    let other = Server::start();
+    let address = other.address.to_string();
+    let mut taken = program(folder.path());
+    taken.args(["serve", "--listen", &address, "--data"]).arg(folder.path().join("data"));
+    let taken = taken.output().unwrap();
+    assert_eq!((taken.status.code(), taken.stdout), (Some(6), Vec::new()));
     for _ in 0..2 {
         let mut child = Server::command(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
         told.push(first_line(&mut child));
