@@ -35,7 +35,7 @@ use hapax_proto::tree::parts;
 
 pub use self::batch::{Brought, fetch_capacity, get_batch};
 use self::fetch::Line;
-pub use self::local::{Listed, Local, look_for};
+pub use self::local::{Listed, Local, look_for, take_over};
 use self::plan::{Begun, Record, Version, begin, forget, values, version};
 use self::prove::{Keeper, still_here};
 pub use self::stage::Stage;
@@ -46,7 +46,7 @@ use crate::claim::cached;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
-use crate::sink::{Finish, Overwrite, Sink};
+use crate::sink::{Finish, Overwrite, Sink, apply_all};
 use crate::source::{Source, absolute};
 use crate::tasks::joined;
 
@@ -139,6 +139,9 @@ async fn rounds(
         let version = version(client, &get.source, progress).await?;
         if holds(client, target, &version).await? {
             forget(log, records).await?;
+            if get.overwrite == Overwrite::Replace {
+                apply_all(vec![(target.to_owned(), version.finish(get.overwrite))]).await;
+            }
             return Ok(version.got(How::There));
         }
         if get.overwrite == Overwrite::Never && target.symlink_metadata().is_ok() {

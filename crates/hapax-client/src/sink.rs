@@ -65,6 +65,42 @@ pub struct Finish {
     pub executable: bool,
 }
 
+impl Finish {
+    /// Gives a file its time and its bit, where they are other ones.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is somebody else's.
+    pub(crate) fn apply(&self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let mode = metadata.permissions().mode();
+        // Whoever may read it may execute it.
+        let wished = if self.executable { mode | (mode & 0o444) >> 2 } else { mode & !0o111 };
+        if (mode & 0o100 != 0) != self.executable {
+            file.set_permissions(Permissions::from_mode(wished))?;
+        }
+        match self.modified {
+            Some(modified) if metadata.modified().ok() != Some(modified) => file.set_modified(modified),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Gives files that are here already the times and bits that theirs have on the server; what cannot be changed stays.
+pub(crate) async fn apply_all(files: Vec<(PathBuf, Finish)>) {
+    blocking(move || {
+        for (path, finish) in files {
+            // What a link leads to is none of the target's.
+            if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+                continue;
+            }
+            if let Err(error) = File::open(&path).and_then(|file| finish.apply(&file)) {
+                tracing::debug!(path = %path.display(), %error, "time and bit stay");
+            }
+        }
+    })
+    .await;
+}
+
 /// A temporary file that is being filled. Dropping it leaves it where it is.
 #[derive(Debug, Clone)]
 pub struct Sink {
@@ -196,16 +232,7 @@ impl Sink {
         let target = target.to_owned();
         blocking(move || {
             let failed = |error| TransferError::io("finish", &self.path, error);
-            if finish.executable {
-                let mode = self.file.metadata().map_err(failed)?.permissions().mode();
-                // Whoever may read it may execute it.
-                self.file
-                    .set_permissions(Permissions::from_mode(mode | (mode & 0o444) >> 2))
-                    .map_err(failed)?;
-            }
-            if let Some(modified) = finish.modified {
-                self.file.set_modified(modified).map_err(failed)?;
-            }
+            finish.apply(&self.file).map_err(failed)?;
             self.file.sync_all().map_err(failed)?;
             // What is renamed is what has the name, whoever gave it that.
             let (ours, named) = (self.file.metadata(), std::fs::symlink_metadata(&self.path));

@@ -72,6 +72,8 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// Whether it is about a local file, which says nothing about others.
     local: bool,
+    /// Whether a disk is full, which leaves no room for others either.
+    full: bool,
 }
 
 impl fmt::Display for Failure {
@@ -85,7 +87,7 @@ impl std::error::Error for Failure {}
 impl Failure {
     /// Makes a failure without a hint.
     pub(crate) fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), hint: None, local: false }
+        Self { code, sentence: sentence.into(), hint: None, local: false, full: false }
     }
 
     /// Makes the failure of a command line that cannot be used.
@@ -110,6 +112,7 @@ impl Failure {
     pub(crate) fn ends_everything(&self) -> bool {
         match self.code {
             Code::NotAllowed => !self.local,
+            Code::NoSpace => self.full,
             code => matches!(code, Code::Interrupted | Code::Terminated),
         }
     }
@@ -119,7 +122,9 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
         let code = code_of(&error);
         let local = matches!(error, TransferError::Io { .. });
-        let failure = Self { local, ..Self::new(code, in_one_line(&error)) };
+        let full =
+            matches!(error, TransferError::NoSpace { .. }) || error.problem() == Some(Kind::OutOfSpace);
+        let failure = Self { local, full, ..Self::new(code, in_one_line(&error)) };
         match hint_for(&error, code) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -301,6 +306,8 @@ mod tests {
             Failure::from(TransferError::Io { doing: "open", path: "secret".into(), source: denied() });
         assert!(opened.code == Code::NotAllowed && !opened.ends_everything());
         assert!(refused(Kind::Unauthenticated).ends_everything());
+        // The next one would wait for room as long; a quota may have some for a smaller file.
+        assert!(refused(Kind::OutOfSpace).ends_everything() && !refused(Kind::Quota).ends_everything());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::cache::Digested;
 use crate::claim::remember_all;
 use crate::client::Client;
 use crate::error::TransferError;
-use crate::sink::Overwrite;
+use crate::sink::{Overwrite, apply_all};
 use crate::source::{Facts, absolute, hash_all};
 use crate::tasks::{blocking, joined};
 
@@ -96,6 +96,12 @@ pub async fn look_for(client: &Client, files: &[Listed]) -> Result<Vec<Local>, T
         }
     }
     Ok(found)
+}
+
+/// Gives files whose content is here already the times and bits that they have on the server.
+pub async fn take_over(files: &[Listed]) {
+    let wished = files.iter().map(|file| (file.target.clone(), file.finish(Overwrite::Replace)));
+    apply_all(wished.collect()).await;
 }
 
 /// Those of the files that have the right size, with their numbers.

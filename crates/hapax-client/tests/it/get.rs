@@ -87,6 +87,20 @@ async fn the_time_and_the_bit_come_along() {
     let since = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(since.as_millis(), 1_000_000_000_500);
     assert_eq!(metadata.permissions().mode() & 0o100, 0o100);
+    // They change without the content; who does not replace keeps them.
+    {
+        let mut store = bench.fake.store();
+        let file = store.files.get_mut("/a").unwrap();
+        (file.mtime, file.executable) = (Some("2001-09-09T01:46:41Z".to_owned()), false);
+    }
+    for (overwrite, seconds, bit) in
+        [(Overwrite::Never, 1_000_000_000, 0o100), (Overwrite::Replace, 1_000_000_001, 0)]
+    {
+        assert_eq!(bench.get(1, overwrite).await.unwrap().how, How::There);
+        let metadata = std::fs::metadata(bench.target()).unwrap();
+        let since = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!((since.as_secs(), metadata.permissions().mode() & 0o100), (seconds, bit));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

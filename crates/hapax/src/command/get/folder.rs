@@ -9,7 +9,9 @@ use std::sync::Arc;
 use hapax_client::TransferError;
 use hapax_client::api::RemotePath;
 use hapax_client::client::Client;
-use hapax_client::download::{Brought, Got, How, Listed, Local, Stage, fetch_capacity, get_batch, look_for};
+use hapax_client::download::{
+    Brought, Got, How, Listed, Local, Stage, fetch_capacity, get_batch, look_for, take_over,
+};
 use hapax_client::progress::{Event, Progress, Silent};
 use hapax_client::sink::Overwrite;
 use hapax_client::upload::Capacity;
@@ -176,16 +178,22 @@ impl Run<'_> {
             jobs.into_iter().partition(|job| job.listed.is_some() && job.twins.is_empty());
         let listed: Vec<Listed> = together.iter().filter_map(|job| job.listed.clone()).collect();
         let found = look_for(&client, &listed).await.map_err(Failure::from)?;
-        let mut missing = Vec::new();
+        let (mut missing, mut same) = (Vec::new(), Vec::new());
         for ((job, listed), found) in together.into_iter().zip(listed).zip(found) {
             match (found, overwrite(self.get)) {
-                (Local::Same, _) => self.tell(&job, How::There, &listed),
+                (Local::Same, _) => {
+                    self.tell(&job, How::There, &listed);
+                    same.push(listed);
+                }
                 (Local::Other, Overwrite::Never) => {
                     let failure = TransferError::TargetExists { path: job.target };
                     self.tally.fail(&self.screen, &failure.into());
                 }
                 (Local::Free | Local::Other, _) => missing.push((job, listed)),
             }
+        }
+        if overwrite(self.get) == Overwrite::Replace {
+            take_over(&same).await;
         }
         let silent: Arc<dyn Progress> = Arc::new(Silent);
         let capacity = if missing.len() < 2 { None } else { fetch_capacity(&client, &silent).await? };
