@@ -181,10 +181,17 @@ impl Call<'_> {
     /// # Errors
     /// 415 if it is declared to be something else, 413 if it is too large, 400 if it is not what is asked for.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+        self.json_of(self.app.config.caps.json_bytes).await
+    }
+
+    /// Reads the body as JSON of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub async fn json_of<T: DeserializeOwned>(&mut self, max: usize) -> Result<T, Refusal> {
         if self.is_declared_as("application/json") == Some(false) {
             return Err(Problem::new(Kind::MediaType).detail("send application/json").into());
         }
-        let max = self.app.config.caps.json_bytes;
         if self.content_length().is_some_and(|length| length > max as u64) {
             return Err(too_large(max));
         }
