@@ -72,7 +72,7 @@ async fn act(
     let here = Here { host, tls: app.config.tls.is_some() };
     decide_origin(&parts.method, &parts.headers, here, &app.config.allowed_origins)?;
     // What nobody may do is refused before anything is looked up.
-    let _pass = match caller.subject {
+    let pass = match caller.subject {
         Subject::Anonymous if verb != Verb::ReadService => return Err(Kind::Unauthenticated.into()),
         Subject::Anonymous => None,
         Subject::User { .. } => {
@@ -80,7 +80,8 @@ async fn act(
             Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
         }
     };
-    dispatch(route, Call { app, caller, peer, verb, parts, body }).await
+    let response = dispatch(route, Call { app, caller, peer, verb, parts, body }).await?;
+    Ok(respond::keep(response, pass))
 }
 
 /// Hands the request to its handler.
