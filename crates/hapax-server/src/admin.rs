@@ -23,16 +23,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::app::Phase;
-use crate::auth::{access_id, hash_password};
+use crate::auth::{PASSWORD_BYTES_MAX, access_id, hash_password};
 use crate::call::{Call, bad_field};
 use crate::pace::{Job, Numbers};
 use crate::respond::{self, Refusal, Response};
 use crate::stamp;
 
-/// The shortest password that is taken, in bytes.
+/// The shortest password that is taken, in bytes; the longest is that of authentication.
 const PASSWORD_BYTES_MIN: usize = 8;
-/// The longest, in bytes.
-const PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// `POST /api/v1/admin/users`.
 #[derive(Debug, Clone, Deserialize)]

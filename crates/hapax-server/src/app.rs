@@ -1,5 +1,6 @@
 //! What all requests share: settings, gates, the store's door, and the life of the server. It acts on nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hapax_proto::digest::{Algorithm, Digest};
@@ -18,6 +19,9 @@ use crate::recent::Recent;
 
 /// How many digests of stored bytes one account has computed at once.
 const DIGESTS_AT_ONCE: u32 = 2;
+/// How many requests to begin a session are read at once, of one network and of all: whoever sends them is nobody yet.
+const SIGN_INS_OF_NETWORK: u32 = 64;
+const SIGN_INS: u32 = 1_024;
 /// How many digests of prefixes are remembered: some hundred bytes each.
 const PREFIXES_MAX: usize = 4_096;
 
@@ -46,6 +50,10 @@ pub struct App {
     pub metrics: Metrics,
     /// Requests of each account.
     pub requests: Gate<UserId>,
+    /// Requests to begin a session that are being read, of each network.
+    pub sign_ins_of_network: Gate<IpAddr>,
+    /// The same of all.
+    pub sign_ins: Gate<()>,
     /// Parts in flight of each upload.
     pub parts: Gate<UploadId>,
     /// Batches being received of each account.
@@ -75,6 +83,8 @@ impl App {
             store,
             metrics: Metrics::of_process(),
             requests: Gate::new(config.caps.requests_per_account),
+            sign_ins_of_network: Gate::new(SIGN_INS_OF_NETWORK),
+            sign_ins: Gate::new(SIGN_INS),
             parts: Gate::new(config.caps.parts_in_flight),
             batches: Gate::new(config.caps.batches_in_flight),
             digests: Gate::new(DIGESTS_AT_ONCE),

@@ -33,7 +33,9 @@ mod password;
 /// Accounts and tokens as the store keeps them.
 mod stored;
 
-pub use credentials::{COOKIE_PLAIN, COOKIE_TLS, Credentials, Kept, decide_origin, parse_credentials};
+pub use credentials::{
+    COOKIE_PLAIN, COOKIE_TLS, Credentials, Here, Kept, PASSWORD_BYTES_MAX, decide_origin, parse_credentials,
+};
 pub use password::hash_password;
 pub use stored::{parse_scopes, spell_scopes};
 pub use token::{Token, TokenHash};
@@ -193,9 +195,14 @@ impl Auth {
     /// Checks a password, which costs an attacker an attempt and us a hash, so in the order of what is cheap: a
     /// password verified lately, then the throttle, then the hash. An account that does not exist costs the same.
     ///
+    /// One that is longer than any account has is wrong, and costs nothing.
+    ///
     /// # Errors
     /// As [`Self::caller`].
     pub async fn by_password(&self, user: &str, password: Kept, peer: IpAddr) -> Result<Caller, Refusal> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(refused());
+        }
         let name = UserName::parse(user);
         let accounts = Arc::clone(&self.accounts);
         let account = match name.clone() {

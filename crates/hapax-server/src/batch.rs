@@ -11,6 +11,7 @@
 /// Many small files in one answer.
 mod fetch;
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
@@ -61,18 +62,13 @@ pub async fn store(call: &mut Call<'_>) -> Result<Response, Refusal> {
         gathered: Vec::new(),
         bytes: 0,
         under_way: Vec::new(),
-        results: Vec::new(),
+        answers: Answers::default(),
     });
     let bounds = Bounds { length_max: caps.batch.body, idle_max: call.app.config.deadlines.idle_body };
     let stop = call.app.life.cut();
     let Pumped { sink, ended, .. } = pump(&mut *call.body, receiving, bounds, stop).await?;
     let settled = spawn_blocking(move || sink.end(ended, bounds.length_max)).await;
-    let results = settled.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    let mut lines = String::new();
-    for result in &results {
-        lines += &serde_json::to_string(result).expect("the shapes of the API always serialise");
-        lines.push('\n');
-    }
+    let lines = settled.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     Ok(respond::text(StatusCode::OK, ANSWER_TYPE, lines))
 }
 
@@ -90,8 +86,42 @@ struct Receiving {
     bytes: usize,
     /// The group before, on its way to be durable.
     under_way: Vec<(Wanted, PendingFile)>,
-    /// What came of the records, in their order; `None` for those that are not settled yet.
-    results: Vec<Option<BatchResult>>,
+    /// What came of the records.
+    answers: Answers,
+}
+
+/// What came of the records, in their order, as it is sent: clients choose how long the names in it are, so it is kept once.
+#[derive(Debug, Default)]
+struct Answers {
+    /// The lines of the first records, as many as are settled one behind the other, and how many they are.
+    lines: String,
+    count: usize,
+    /// The lines of those behind them; `None` for those that are not settled yet.
+    rest: VecDeque<Option<String>>,
+}
+
+impl Answers {
+    /// Keeps a place for the answer to the next record, and returns which it is.
+    fn begin(&mut self) -> usize {
+        self.rest.push_back(None);
+        self.count + self.rest.len() - 1
+    }
+
+    fn settle(&mut self, index: usize, result: &BatchResult) {
+        let line = serde_json::to_string(result).expect("the shapes of the API always serialise");
+        self.rest[index - self.count] = Some(line);
+        while let Some(line) = self.rest.front_mut().and_then(Option::take) {
+            self.rest.pop_front();
+            self.count += 1;
+            self.lines += &line;
+            self.lines.push('\n');
+        }
+    }
+
+    fn end(self) -> String {
+        assert!(self.rest.is_empty(), "every record was settled");
+        self.lines
+    }
 }
 
 /// The record whose content is arriving; one that was refused already is passed over.
@@ -147,11 +177,10 @@ impl Receiving {
     }
 
     fn begin(&mut self, record: BatchRecord) {
-        let (index, id) = (self.results.len(), record.id);
-        self.results.push(None);
+        let (index, id) = (self.answers.begin(), record.id);
         match self.admit(index, record) {
             Ok(open) => self.open = Some(open),
-            Err(refusal) => self.results[index] = Some(refused(id, &refusal)),
+            Err(refusal) => self.answers.settle(index, &refused(id, &refusal)),
         }
     }
 
@@ -257,14 +286,14 @@ impl Receiving {
     ///
     /// # Errors
     /// What was wrong with the body; what was whole of it is stored all the same.
-    fn end(mut self, ended: Ended, length_max: Length) -> Result<Vec<BatchResult>, Refusal> {
+    fn end(mut self, ended: Ended, length_max: Length) -> Result<String, Refusal> {
         self.settle();
         match ended {
             Ended::Complete => self.decoder.finish().map_err(|bad| refusal(&bad))?,
             Ended::TooLong => return Err(too_large(length_max)),
             Ended::Cut | Ended::Idle | Ended::Stopped(_) => return Err(Kind::Unavailable.into()),
         }
-        Ok(self.results.into_iter().map(|result| result.expect("every record was settled")).collect())
+        Ok(self.answers.end())
     }
 
     fn stored(&mut self, wanted: &Wanted, status: StatusCode, published: &Published) {
@@ -273,14 +302,15 @@ impl Receiving {
     }
 
     fn answer(&mut self, wanted: &Wanted, outcome: Result<(StatusCode, Completed), Refusal>) {
-        self.results[wanted.index] = Some(match outcome {
+        let result = match outcome {
             Ok((status, completed)) => BatchResult {
                 id: wanted.id,
                 status: status.as_u16(),
                 outcome: BatchOutcome::Stored(completed),
             },
             Err(refusal) => refused(wanted.id, &refusal),
-        });
+        };
+        self.answers.settle(wanted.index, &result);
     }
 }
 
@@ -316,5 +346,30 @@ fn refusal(bad: &BadBatch) -> Refusal {
         BadBatch::HeaderTooLong { .. } | BadBatch::Trailing | BadBatch::Truncated => {
             Problem::new(Kind::BadField).detail(bad.to_string()).member("field", "body").into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_settled_is_kept_once_and_in_order() {
+        let settle = |answers: &mut Answers, index: usize| {
+            answers.settle(index, &refused(index as u64, &Kind::NotFound.into()));
+        };
+        let mut answers = Answers::default();
+        let indices = [(); 5].map(|()| answers.begin());
+        assert_eq!(indices, [0, 1, 2, 3, 4]);
+        for (index, lines) in [(1, 0), (0, 2), (4, 2), (2, 3), (3, 5)] {
+            settle(&mut answers, index);
+            assert_eq!((answers.lines.lines().count(), answers.rest.len()), (lines, 5 - lines), "{index}");
+        }
+        let last = answers.begin();
+        settle(&mut answers, last);
+        let lines = answers.end();
+        let ids: Vec<_> =
+            lines.lines().map(|line| serde_json::from_str::<BatchResult>(line).unwrap().id).collect();
+        assert_eq!(ids, [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -19,9 +19,13 @@ mod ahead;
 /// From a source into the socket.
 mod download;
 
+/// Whether a peer takes what is sent to it over HTTP/2.
+mod taken;
+
 pub use ahead::{Ahead, Producer};
 pub use download::{Download, Source};
 pub use pump::{Bounds, Ended, Pumped, RequestBody, Sink, Stop, pump};
+pub use taken::{Keeping, Streams, Taken};
 
 /// How many bytes change threads at once: a multiple of the 64 KiB segment that is sealed as a unit.
 pub const CHUNK: Length = Length::new(256 << 10);

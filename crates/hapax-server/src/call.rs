@@ -5,6 +5,7 @@ use std::error::Error;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hapax_proto::access::{Access, Object, Subject, Verb, decide_access};
 use hapax_proto::dialect::integrity::parse_digests;
 use hapax_proto::digest::{CONTENT_DIGEST, Digests, REPR_DIGEST};
@@ -17,7 +18,8 @@ use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -181,18 +183,43 @@ impl Call<'_> {
     /// # Errors
     /// 415 if it is declared to be something else, 413 if it is too large, 400 if it is not what is asked for.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
+        self.json_of(self.app.config.caps.json_bytes).await
+    }
+
+    /// Reads the body as JSON of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub async fn json_of<T: DeserializeOwned>(&mut self, max: usize) -> Result<T, Refusal> {
+        let bytes = self.json_bytes(max).await?;
+        serde_json::from_slice(&bytes).map_err(|error| misunderstood(&error).into())
+    }
+
+    /// Reads the body as JSON with a member `items` of at most so many. They are counted before they are kept: an item of a
+    /// few bytes becomes one of hundreds.
+    ///
+    /// # Errors
+    /// As [`Self::json`], and 413 for more items.
+    pub async fn json_items<T: DeserializeOwned>(&mut self, max: usize) -> Result<T, Refusal> {
+        let bytes = self.json_bytes(self.app.config.caps.json_bytes).await?;
+        // What cannot be counted cannot be read either, and that is told better below.
+        if serde_json::from_slice(&bytes).is_ok_and(|Counted { items }| items.len() > max) {
+            return Err(too_large(max));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| misunderstood(&error).into())
+    }
+
+    async fn json_bytes(&mut self, max: usize) -> Result<Bytes, Refusal> {
         if self.is_declared_as("application/json") == Some(false) {
             return Err(Problem::new(Kind::MediaType).detail("send application/json").into());
         }
-        let max = self.app.config.caps.json_bytes;
         if self.content_length().is_some_and(|length| length > max as u64) {
             return Err(too_large(max));
         }
         let idle_max = self.app.config.deadlines.idle_body;
         let collected = timeout(idle_max, Limited::new(&mut *self.body, max).collect()).await;
         let collected = collected.map_err(|_| Refusal::from(Kind::Unavailable))?;
-        let bytes = collected.map_err(|error| unreadable(error.as_ref(), max))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|error| misunderstood(&error).into())
+        Ok(collected.map_err(|error| unreadable(error.as_ref(), max))?.to_bytes())
     }
 
     /// Tells whether the body is declared to be of a media type; `None` if nothing is said.
@@ -302,6 +329,12 @@ impl Declared {
     pub fn whole(&self) -> Digests {
         self.content.iter().chain(self.representation.iter()).collect()
     }
+}
+
+/// A body of which only is known how many items it has: they take no memory.
+#[derive(Deserialize)]
+struct Counted {
+    items: Vec<IgnoredAny>,
 }
 
 /// A field or parameter that cannot be read.

@@ -12,7 +12,6 @@ use hapax_proto::access::Verb;
 use hapax_proto::claim::{CANDIDATES_MAX, Found, Question, Rules, Verdict, decide_claim, decide_question};
 use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimResults, Claims, Precondition};
 use hapax_proto::digest::{Algorithm, Digest, Identity};
-use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::Length;
 use hapax_store::catalog::{Blob, Expect, Meta, Refusal as StoreRefusal, UserId};
 use hapax_store::error::StoreError;
@@ -39,8 +38,7 @@ const GROUP: usize = 1_000;
 
 /// `POST /api/v1/claims`.
 pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
-    let claims: Claims = call.json().await?;
-    check_count(call, claims.items.len())?;
+    let claims: Claims = call.json_items(call.app.config.caps.claims).await?;
     let asker = Arc::new(Asker::of(call)?);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut working = JoinSet::new();
@@ -70,14 +68,6 @@ pub async fn claim(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let linked = spawn_blocking(move || link_all(&asker.store, steps)).await;
     let results = linked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     Ok(respond::json(StatusCode::OK, &ClaimResults { results }))
-}
-
-fn check_count(call: &Call<'_>, items: usize) -> Result<(), Refusal> {
-    let max = call.app.config.caps.claims;
-    if items > max {
-        return Err(Problem::new(Kind::TooLarge).member("limit", max as u64).into());
-    }
-    Ok(())
 }
 
 /// Who claims, and by what rules.

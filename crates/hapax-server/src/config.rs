@@ -120,7 +120,7 @@ pub struct Caps {
     pub claims: usize,
     /// What one batch of small files may hold.
     pub batch: Limits,
-    /// Batches of one account that are received at once; each takes a few MiB of memory.
+    /// Batches of one account that are received at once; each takes a few MiB of memory, and its answers.
     pub batches_in_flight: u32,
 }
 

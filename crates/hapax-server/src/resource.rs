@@ -1,5 +1,6 @@
 //! The upload resource `/uploads/<id>`, as every dialect sees it: one representation, the durable contiguous prefix.
 
+use hapax_proto::access::{Object, Verb};
 use hapax_proto::dialect::rufh::{UPLOAD_COMPLETE, completeness};
 use hapax_proto::dialect::tus::{self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use hapax_proto::digest::{Digests, REPR_DIGEST};
@@ -17,6 +18,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::app::App;
+use crate::auth::access_id;
 use crate::call::Call;
 use crate::concat;
 use crate::files::{Readable, entity_tag, location, send, wanted};
@@ -39,14 +41,17 @@ pub struct Told {
 
 /// `HEAD /uploads/<id>`: where the upload stands, and with `Want-Repr-Digest` what its prefix hashes to.
 ///
-/// It ends a running append, which keeps what arrived; so the offset told here is accepted by the next append.
+/// It ends a running append, which keeps what arrived; so the offset told here is accepted by the next append. For who
+/// may only read, nothing ends: it is told what stands now.
 pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
-    call.upload(id).await?;
-    let (upload, lane) = settled(call, id).await?;
-    if is_waiting(&upload) {
-        concat::conclude(call, upload).await?;
+    let upload = call.upload(id).await?;
+    if may_write(call, &upload) {
+        let (upload, lane) = settled(call, id).await?;
+        if is_waiting(&upload) {
+            concat::conclude(call, upload).await?;
+        }
+        drop(lane);
     }
-    drop(lane);
     let Told { upload, mut fields, .. } = with_digest(call, standing(call, id).await?).await?;
     let (name, value) = completeness(&call.parts.headers, upload.state == State::Done);
     fields.insert(name, value);
@@ -74,8 +79,10 @@ pub async fn with_digest(call: &Call<'_>, mut told: Told) -> Result<Told, Refusa
             Err(refusal) => return Err(refusal),
         }
     }
+    // What the file hashes to is of its content, which not everybody may read who sees the upload.
     if told.upload.state == State::Done
-        && let Some((blob, _)) = blob_of(call, &told.upload).await?.filter(|(blob, _)| !blob.damaged)
+        && let Some((blob, space)) = blob_of(call, &told.upload).await?.filter(|(blob, _)| !blob.damaged)
+        && may_read(call, &space).is_ok()
     {
         digest = wanted(call, &blob).await?;
     }
@@ -90,6 +97,16 @@ pub async fn settled(call: &Call<'_>, id: UploadId) -> Result<(Upload, LaneGuard
     Ok((call.upload(id).await?, lane))
 }
 
+/// Tells whether the caller may write to an upload, and so end what is under way there.
+pub fn may_write(call: &Call<'_>, upload: &Upload) -> bool {
+    call.allow_verb(Verb::WriteUpload, &Object::Upload { owner: access_id(upload.user) }).is_ok()
+}
+
+/// Asks whether the caller may read the entries of a space: what an upload became is one.
+fn may_read(call: &Call<'_>, space: &Space) -> Result<(), Refusal> {
+    call.allow_verb(Verb::ReadEntry, &Object::Space { owner: access_id(space.owner) })
+}
+
 /// Tells whether an upload waits for others of which it is composed.
 pub fn is_waiting(upload: &Upload) -> bool {
     upload.state == State::Open && upload.counted == Counted::InMembers
@@ -98,7 +115,7 @@ pub fn is_waiting(upload: &Upload) -> bool {
 /// `GET /uploads/<id>`: the file, once the upload is done.
 ///
 /// # Errors
-/// 403 while it is not, 410 if it never will be, 404 if the file is no longer in the owner's space.
+/// 403 while it is not, and for who may not read entries; 410 if it never will be, 404 if the file is no longer in the owner's space.
 pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
     let mut upload = call.upload(id).await?;
     if upload.state == State::Open {
@@ -109,6 +126,7 @@ pub async fn read(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
         upload = told.upload;
     }
     let (blob, space) = blob_of(call, &upload).await?.ok_or(Kind::NotFound)?;
+    may_read(call, &space)?;
     let app = call.app;
     let name = upload.path.name().map_or("", |name| name.as_str());
     let validators = Validators { etag: entity_tag(&app.store, &blob.fingerprint), last_modified: None };

@@ -12,11 +12,12 @@ use http::header::{
     CONTENT_TYPE, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::body::{Ahead, Download, Producer, RequestBody, Source};
+use crate::body::{Ahead, Download, Keeping, Producer, RequestBody, Source, Taken};
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -206,6 +207,22 @@ pub fn share(response: &mut Response, request: &HeaderMap, allowed_origins: &[St
         fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SHARED_REQUEST_FIELDS));
         fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
+}
+
+/// Lets an answer keep something until its body was sent, or nobody takes it any more.
+pub fn keep<K: Send + Unpin + 'static>(response: Response, kept: K) -> Response {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| Keeping::new(body, kept).boxed_unsync())
+}
+
+/// Watches whether an answer is taken, where its stream has a window of its own.
+pub fn watch(response: Response) -> Response {
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| Taken::watch(body).map_or_else(|body| body, BodyExt::boxed_unsync))
 }
 
 /// Sends a response although the body of its request was not read to its end.

@@ -20,7 +20,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::{App, Phase};
+use crate::body::Streams;
 use crate::config::TlsFiles;
 use crate::job;
 use crate::line::{Line, Peer};
@@ -279,7 +280,7 @@ impl Visit {
                 self.drive(pin!(connection), http1::Connection::graceful_shutdown, (&asked, &line)).await
             }
             Protocol::Http2 => {
-                let connection = http2::Builder::new(TokioExecutor::new())
+                let connection = http2::Builder::new(Streams::new(deadlines.idle_body))
                     .timer(TokioTimer::new())
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
@@ -340,8 +341,9 @@ async fn answer(
         let _busy = busy;
         service::answer(&app, &peer, request).await
     });
-    Ok(task.await.unwrap_or_else(|error| {
+    let response = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handler failed");
         respond::refusal(Kind::Internal.into())
-    }))
+    });
+    Ok(respond::watch(response))
 }

@@ -13,7 +13,7 @@ use http::{Request, header::HOST};
 use hyper::body::Incoming;
 
 use crate::app::App;
-use crate::auth::decide_origin;
+use crate::auth::{Here, decide_origin};
 use crate::body::RequestBody;
 use crate::call::Call;
 use crate::line::Peer;
@@ -69,9 +69,10 @@ async fn act(
     let caller = app.auth.caller(&parts.headers, peer.address.ip()).await?;
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
-    decide_origin(&parts.method, &parts.headers, host, &app.config.allowed_origins)?;
+    let here = Here { host, tls: app.config.tls.is_some() };
+    decide_origin(&parts.method, &parts.headers, here, &app.config.allowed_origins)?;
     // What nobody may do is refused before anything is looked up.
-    let _pass = match caller.subject {
+    let pass = match caller.subject {
         Subject::Anonymous if verb != Verb::ReadService => return Err(Kind::Unauthenticated.into()),
         Subject::Anonymous => None,
         Subject::User { .. } => {
@@ -79,7 +80,8 @@ async fn act(
             Some(app.requests.enter(who.user).ok_or(Kind::TooMany)?)
         }
     };
-    dispatch(route, Call { app, caller, peer, verb, parts, body }).await
+    let response = dispatch(route, Call { app, caller, peer, verb, parts, body }).await?;
+    Ok(respond::keep(response, pass))
 }
 
 /// Hands the request to its handler.

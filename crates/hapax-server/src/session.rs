@@ -14,10 +14,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::auth::{COOKIE_PLAIN, COOKIE_TLS, Kept, Token, access_id, spell_scopes};
 use crate::call::Call;
 use crate::respond::{self, Refusal, Response};
-use crate::stamp;
+use crate::{stamp, throttle};
 
 /// How long a session lasts.
 const LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// The largest body that begins one: a name and a password, every byte of them escaped.
+const BODY_BYTES_MAX: usize = 8 << 10;
 
 /// What a session is called in the list of tokens.
 const NAME: &str = "session";
@@ -25,9 +28,10 @@ const NAME: &str = "session";
 /// `POST /api/v1/session`. Whoever had a session before has two then: the old one ends by itself.
 ///
 /// # Errors
-/// 401 for a wrong name or password (never which), 429 for too many of them.
+/// 401 for a wrong name or password (never which), 413 for a body that no name and password make, 429 for too many of
+/// them.
 pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
-    let CreateSession { user, password } = call.json().await?;
+    let CreateSession { user, password } = read_sign_in(call).await?;
     let caller = call.app.auth.by_password(&user, Kept::new(password), call.peer.address.ip()).await?;
     let who = caller.who.ok_or(Kind::Internal)?;
     let token = Token::random().map_err(|_| Kind::Unavailable)?;
@@ -44,6 +48,15 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let cookie = format_cookie(cookie_of(call), token.reveal(), LIFETIME);
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
+}
+
+/// Reads the body, which anybody may send: so it is small, and few are read at once.
+async fn read_sign_in(call: &mut Call<'_>) -> Result<CreateSession, Refusal> {
+    let app = call.app;
+    let network = throttle::network(call.peer.address.ip());
+    let _of_network = app.sign_ins_of_network.enter(network).ok_or(Kind::TooMany)?;
+    let _of_all = app.sign_ins.enter(()).ok_or(Kind::TooMany)?;
+    call.json_of(BODY_BYTES_MAX).await
 }
 
 /// `GET /api/v1/session`: a page asks this first, so nobody is an answer and no refusal.

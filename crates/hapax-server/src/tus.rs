@@ -29,7 +29,7 @@ use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
 use crate::concat::{self, settle_piece};
 use crate::finish::{notes_of, publish, publish_known};
-use crate::resource::{Told, is_waiting, settled, standing, tell, with_digest};
+use crate::resource::{Told, is_waiting, may_write, settled, standing, tell, with_digest};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
 use crate::{stamp, uploads};
@@ -231,7 +231,8 @@ fn url(app: &App, id: UploadId) -> HeaderValue {
 }
 
 /// `HEAD /tus/<id>`: where the upload stands. It ends a running append, which keeps what arrived; and it finishes an
-/// upload that has all its bytes, because an offset that equals the length says that.
+/// upload that has all its bytes, because an offset that equals the length says that. For who may only read nothing ends
+/// and nothing is finished.
 ///
 /// # Errors
 /// 423 for whatever will pass: on any other status clients forget the URL and start over.
@@ -245,14 +246,20 @@ pub async fn probe(call: &Call<'_>, id: UploadId) -> Result<Response, Refusal> {
 }
 
 async fn ask(call: &Call<'_>, id: UploadId) -> Result<HeaderMap, Refusal> {
-    call.upload(id).await?;
+    let upload = call.upload(id).await?;
     tus::check_version(&call.parts.headers)?;
+    let may_write = may_write(call, &upload);
     loop {
+        let told = if may_write { concluded(call, id).await? } else { standing(call, id).await? };
         // A digest may take long to compute; nobody has to wait for the lane that long.
-        let told = with_digest(call, concluded(call, id).await?).await?;
+        let told = with_digest(call, told).await?;
         // Unless the last bytes came in the meantime: then the file comes first.
         if ready(&told.upload, told.offset)?.is_none() {
             return Ok(told.fields);
+        }
+        // Who may only read makes nothing visible; the offset would say that it is.
+        if !may_write {
+            return Err(Kind::Busy.into());
         }
     }
 }

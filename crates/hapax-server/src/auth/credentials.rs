@@ -20,7 +20,7 @@ pub const COOKIE_PLAIN: &str = "hapax";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The longest password, in bytes.
-const PASSWORD_BYTES_MAX: usize = 1_024;
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// A secret text. Its `Debug` does not tell it.
 #[derive(Clone, PartialEq, Eq)]
@@ -113,6 +113,25 @@ fn parse_line(line: &str) -> Option<Credentials> {
         .then(|| Credentials::Basic { user: user.to_owned(), password: Kept::new(password.to_owned()) })
 }
 
+/// Where a request came to, as far as its `Origin` can agree with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Here<'a> {
+    /// The host that it names, with the port.
+    pub host: Option<&'a str>,
+    /// Whether we do TLS ourselves. If not, a proxy before us may, so a page of either scheme can be ours.
+    pub tls: bool,
+}
+
+impl Here<'_> {
+    /// Tells whether an origin is that of our own pages: of ours with TLS, one without is none, for whoever is on the way can
+    /// write such a page.
+    fn is_ours(self, origin: &str) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let is_here = self.host.is_some_and(|host| authority.eq_ignore_ascii_case(host));
+        is_here && (scheme == "https" || !self.tls)
+    }
+}
+
 /// Decides whether a browser sent this because a foreign page told it to. Browsers add cookies and Basic by themselves
 /// to what they are told to send, and then name the page in `Origin`; a bearer token is only ever added by who knows it.
 /// A request without credentials counts too: it may begin a session.
@@ -123,7 +142,7 @@ fn parse_line(line: &str) -> Option<Credentials> {
 pub fn decide_origin(
     method: &Method,
     fields: &HeaderMap,
-    host: Option<&str>,
+    here: Here<'_>,
     allowed_origins: &[String],
 ) -> Result<(), Refusal> {
     let credentials = parse_credentials(fields);
@@ -137,9 +156,7 @@ pub fn decide_origin(
         return if by_cookie && !says_ours { Err(foreign()) } else { Ok(()) };
     };
     let is_listed = allowed_origins.iter().any(|allowed| origin == allowed.as_str());
-    let authority =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, behind)| behind);
-    let is_ours = authority.zip(host).is_some_and(|(theirs, ours)| theirs.eq_ignore_ascii_case(ours));
+    let is_ours = origin.to_str().is_ok_and(|origin| here.is_ours(origin));
     if is_listed || is_ours {
         return Ok(());
     }
@@ -153,6 +170,8 @@ mod tests {
     fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
+
+    const NAS: Here<'static> = Here { host: Some("nas.lan"), tls: false };
 
     #[test]
     fn rfc7617_basic() {
@@ -220,7 +239,7 @@ mod tests {
         fn check(method: &Method, pairs: &[(&'static str, &str)], allowed: bool) {
             let mut request = fields(pairs);
             request.insert(COOKIE, format!("hapax=hapax_{}", "A".repeat(43)).parse().unwrap());
-            assert_eq!(decide_origin(method, &request, Some("nas.lan"), &[]).is_ok(), allowed, "{pairs:?}");
+            assert_eq!(decide_origin(method, &request, NAS, &[]).is_ok(), allowed, "{pairs:?}");
         }
         check(&Method::GET, &[], true);
         check(&Method::PUT, &[], false);
@@ -235,8 +254,23 @@ mod tests {
     #[test]
     fn a_foreign_page_begins_no_session() {
         let request = fields(&[("origin", "http://evil.example")]);
-        assert!(decide_origin(&Method::POST, &request, Some("nas.lan"), &[]).is_err());
-        assert!(decide_origin(&Method::POST, &HeaderMap::new(), Some("nas.lan"), &[]).is_ok());
+        assert!(decide_origin(&Method::POST, &request, NAS, &[]).is_err());
+        assert!(decide_origin(&Method::POST, &HeaderMap::new(), NAS, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_page_without_tls_is_foreign_to_a_server_with_it() {
+        #[track_caller]
+        fn check(origin: &'static str, tls: bool, allowed: bool) {
+            let request = fields(&[("authorization", "Basic YTpi"), ("origin", origin)]);
+            let decided = decide_origin(&Method::PUT, &request, Here { tls, ..NAS }, &[]);
+            assert_eq!(decided.is_ok(), allowed, "{origin}");
+        }
+        check("https://nas.lan", true, true);
+        check("http://nas.lan", true, false);
+        check("https://nas.lan", false, true);
+        check("http://nas.lan", false, true);
+        check("ftp://nas.lan", true, false);
     }
 
     #[test]
@@ -248,7 +282,8 @@ mod tests {
                 request.insert(ORIGIN, http::HeaderValue::from_static(origin));
             }
             let listed = ["https://listed.example".to_owned()];
-            let decided = decide_origin(method, &request, Some("nas.lan:4000"), &listed);
+            let here = Here { host: Some("nas.lan:4000"), tls: false };
+            let decided = decide_origin(method, &request, here, &listed);
             assert_eq!(decided.is_ok(), allowed);
         }
         let basic = "Basic YTpi";

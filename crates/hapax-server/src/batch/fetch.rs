@@ -16,7 +16,7 @@ use bytes::Bytes;
 use hapax_proto::access::Verb;
 use hapax_proto::batch::{END, Limits, MEDIA_TYPE, encode_header};
 use hapax_proto::dialect::native::{FetchBatch, FetchItem, FetchOutcome, FetchRecord, FetchedFile};
-use hapax_proto::problem::{Kind, Problem};
+use hapax_proto::problem::Kind;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_store::catalog::{Blob, EntryKind, UserId};
 use hapax_store::content::ContentReader;
@@ -39,11 +39,8 @@ use crate::stamp;
 pub async fn fetch(call: &mut Call<'_>) -> Result<Response, Refusal> {
     let (user, spaces) = (call.who()?.user, call.spaces()?);
     let pass = call.app.batches.enter(user).ok_or(Kind::TooMany)?;
-    let FetchBatch { items } = call.json().await?;
     let limits = call.app.config.caps.batch;
-    if items.len() > limits.records {
-        return Err(Problem::new(Kind::TooLarge).member("limit", limits.records as u64).into());
-    }
+    let FetchBatch { items } = call.json_items(limits.records).await?;
     let sending = Sending {
         store: Arc::clone(&call.app.store),
         spaces,

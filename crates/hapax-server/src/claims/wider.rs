@@ -22,7 +22,7 @@ use hapax_store::job::{Go, Pace};
 use http::StatusCode;
 use tokio::task::spawn_blocking;
 
-use super::{Asker, Claimed, check_count, link, refused};
+use super::{Asker, Claimed, link, refused};
 use crate::auth::access_id;
 use crate::call::{Call, Place, allow};
 use crate::challenges::Challenge;
@@ -93,8 +93,7 @@ fn spoken_of(asker: &Asker, digest: &Digest, size: Length) -> Result<Vec<Blob>, 
 pub async fn prove(call: &mut Call<'_>) -> Result<Response, Refusal> {
     // Before any challenge is taken: who may not claim burns none.
     call.allow(&Object::Space { owner: access_id(call.who()?.user) })?;
-    let proofs: Proofs = call.json().await?;
-    check_count(call, proofs.items.len())?;
+    let proofs: Proofs = call.json_items(call.app.config.caps.claims).await?;
     let asker = Arc::new(Asker::of(call)?);
     let Some(_pass) = call.app.digests.enter(asker.user) else {
         return Err(Kind::TooMany.into());

@@ -126,6 +126,8 @@ async fn every_route_asks_the_one_function() {
     let created = server.alice().json("POST", "/api/v1/uploads", &created).await.expect(201);
     let upload = created.read::<serde_json::Value>()["id"].as_str().unwrap().to_owned();
 
+    let done = finished_upload(&server).await;
+
     let user = |id, role, scopes| Subject::User { id, role, scopes };
     let scope = |word| hapax_server::auth::parse_scopes([word]).unwrap();
     let subjects = [
@@ -159,8 +161,86 @@ async fn every_route_asks_the_one_function() {
                     ),
                 }
             }
+            // What an upload became is an entry, and reading it is reading that.
+            if row.name == "ReadUploadContent" {
+                let expected = refusal(decide_access(subject, Verb::ReadEntry, &Object::Space { owner }));
+                let found = ask(client, row, &Method::GET, &done).await;
+                assert_eq!(found, expected.unwrap_or((200, String::new())), "a done upload by {subject:?}");
+            }
         }
     }
+}
+
+/// An upload of Alice's that became a file.
+async fn finished_upload(server: &Running) -> String {
+    let metadata = format!("path {}", data_encoding::BASE64.encode(b"/done"));
+    let fields = [
+        ("Tus-Resumable", "1.0.0"),
+        ("Upload-Length", "6"),
+        ("Upload-Metadata", &*metadata),
+        ("Content-Type", "application/offset+octet-stream"),
+    ];
+    let created = server.alice().send("POST", "/tus/", &fields, "secret").await.expect(201);
+    created.field("location").rsplit('/').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_only_write_reads_no_content_through_a_done_upload() {
+    let server = Running::start().await;
+    let target = format!("/uploads/{}", finished_upload(&server).await);
+    let want = [("Want-Repr-Digest", "sha-256=10")];
+    let (reader, writer) = (server.alice_who_may("read"), server.alice_who_may("write"));
+    writer.get(&target).await.refused(403, "forbidden");
+    // Where it stands it may know, what it holds it may not.
+    let told = writer.ask("HEAD", &target, &want).await.expect(200);
+    assert_eq!((told.field("upload-complete"), told.field("repr-digest")), ("?1", ""));
+    assert_eq!(reader.get(&target).await.expect(200).body, b"secret");
+    assert!(!reader.ask("HEAD", &target, &want).await.expect(200).field("repr-digest").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_only_read_ends_no_append() {
+    for dialect in ["uploads", "tus"] {
+        let server = Running::start().await;
+        let created = json!({"key": "0".repeat(16), "path": "/a", "size": 6});
+        let created = server.alice().json("POST", "/api/v1/uploads", &created).await.expect(201);
+        let id = created.read::<serde_json::Value>()["id"].as_str().unwrap().to_owned();
+        let fields = [
+            ("Tus-Resumable", "1.0.0"),
+            ("Upload-Offset", "0"),
+            ("Content-Type", "application/offset+octet-stream"),
+            ("Content-Length", "3"),
+            ("Expect", "100-continue"),
+        ];
+        let mut append = server.connect().await;
+        append.send(server.alice().head("PATCH", &format!("/tus/{id}"), &fields) + "\r\n").await;
+        append.head().await.expect(100);
+        let tus = [("Tus-Resumable", "1.0.0")];
+        let target = format!("/{dialect}/{id}");
+        let told = server.alice_who_may("read").ask("HEAD", &target, &tus).await.expect(200);
+        assert_eq!(told.field("upload-offset"), "0");
+        append.send("abc").await;
+        append.answer().await.expect(204);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_only_read_publishes_nothing() {
+    let server = Running::start().await;
+    let metadata = format!("path {}", data_encoding::BASE64.encode(b"/a"));
+    let tus = [("Tus-Resumable", "1.0.0"), ("Upload-Length", "6"), ("Upload-Metadata", &*metadata)];
+    let created = server.alice().ask("POST", "/tus/", &tus).await.expect(201);
+    let target = created.field("location").to_owned();
+    let id = target.rsplit('/').next().unwrap();
+    // All of it is there, and nobody said that it is complete.
+    server.alice().send("PUT", &format!("/api/v1/uploads/{id}/parts/0?from=0"), &[], "secret").await;
+    // An offset that equals the length would say that the file is visible.
+    let reader = server.alice_who_may("read");
+    reader.ask("HEAD", &target, &tus[..1]).await.expect(423);
+    reader.ask("HEAD", &format!("/uploads/{id}"), &[]).await.expect(200);
+    reader.get("/files/a").await.refused(404, "not-found");
+    server.alice().ask("HEAD", &target, &tus[..1]).await.expect(200);
+    assert_eq!(reader.get("/files/a").await.expect(200).body, b"secret");
 }
 
 #[tokio::test(flavor = "multi_thread")]

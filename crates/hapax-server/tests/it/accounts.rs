@@ -67,6 +67,49 @@ async fn a_page_keeps_a_session_until_it_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_makes_the_server_keep_large_bodies() {
+    let server = Running::start().await;
+    let nobody = server.nobody();
+    let body = json!({"user": "alice", "password": "x".repeat(9 << 10)});
+    nobody.json("POST", "/api/v1/session", &body).await.refused(413, "too-large");
+    // Chunked, so that nothing is known before it comes.
+    let mut wire = server.connect().await;
+    let json = ("Content-Type", "application/json");
+    let chunked = [json, ("Transfer-Encoding", "chunked")];
+    wire.send(nobody.head("POST", "/api/v1/session", &chunked) + "\r\n").await;
+    wire.send(format!("2401\r\n{:9217}\r\n", "")).await;
+    wire.answer().await.refused(413, "too-large");
+    // And of those that may be, many at once from one network.
+    let fields = [json, ("Content-Length", "2"), ("Expect", "100-continue")];
+    let head = nobody.head("POST", "/api/v1/session", &fields) + "\r\n";
+    let mut waiting = Vec::new();
+    let refused = loop {
+        assert!(waiting.len() < 1_000, "nothing bounds how many there are");
+        let mut wire = server.connect().await;
+        wire.send(&head).await;
+        let answer = wire.head().await;
+        if answer.status.as_u16() != 100 {
+            break answer;
+        }
+        waiting.push(wire);
+    };
+    refused.refused(429, "too-many");
+    let mut first = waiting.swap_remove(0);
+    first.send("{}").await;
+    first.answer().await.refused(400, "bad-field");
+    nobody.json("POST", "/api/v1/session", &json!({"user": "alice", "password": PASSWORD})).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_no_account_has_costs_no_attempt() {
+    let server = Running::start().await;
+    let long = json!({"user": "alice", "password": "x".repeat(1_025)});
+    for _ in 0..20 {
+        server.nobody().json("POST", "/api/v1/session", &long).await.refused(401, "unauthenticated");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn behind_tls_the_cookie_is_for_tls_alone() {
     let server = Running::start().await;
     let password = json!({"user": "alice", "password": PASSWORD}).to_string();

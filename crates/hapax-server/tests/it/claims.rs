@@ -89,6 +89,19 @@ async fn each_claim_is_refused_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn items_beyond_the_limit_are_counted_and_never_kept() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    for route in ["/api/v1/claims", "/api/v1/claims/proofs", "/api/v1/batch/get"] {
+        // None of them is an item, which nobody finds out.
+        let many = json!({"items": vec![(); 10_001]});
+        alice.json("POST", route, &many).await.refused(413, "too-large");
+        let few = json!({"items": [null]});
+        alice.json("POST", route, &few).await.refused(400, "bad-field");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tree_under_another_name_is_linked_in_few_commits() {
     const FILES: usize = 2_500;
     let server = Running::start_with(|config| config.claims.lookups.clear()).await;

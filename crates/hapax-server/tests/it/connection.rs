@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
 use http::StatusCode;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::files::noise;
 use crate::server::Running;
 use crate::wire::curl;
 
@@ -71,5 +76,66 @@ async fn a_shutdown_ends_idle_connections_and_takes_no_new_ones() {
     server.end().await;
     assert_eq!(rest.await.unwrap(), b"");
     assert_eq!(silent.rest().await, b"");
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// A download over HTTP/2 of which nothing is taken but what fits into the window.
+struct Untaken {
+    body: RecvStream,
+    _connection: SendRequest<Bytes>,
+}
+
+impl Untaken {
+    async fn begin(server: &Running, target: &str, window: u32) -> Self {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (mut sender, connection) = builder.initial_window_size(window).handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get(format!("http://{}{target}", server.address));
+        let authorization = server.alice().authorization.unwrap();
+        let request = request.header("Authorization", authorization).body(()).unwrap();
+        let answer = sender.send_request(request, true).unwrap().0.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let mut body = answer.into_body();
+        if window > 0 {
+            assert_eq!(body.data().await.unwrap().unwrap().len(), window as usize);
+        }
+        Self { body, _connection: sender }
+    }
+
+    /// Begins four, of a small and of a large file; of the small one with a window, which comes last, some went out.
+    async fn four(server: &Running) -> Vec<Self> {
+        let mut four = Vec::new();
+        let (small, large) = ("/files/small", "/files/large");
+        for (target, size) in [(small, 10), (large, 1 << 20)] {
+            server.alice().send("PUT", target, &[], noise(size)).await.expect(201);
+        }
+        for (target, window) in [(large, 0), (large, 1), (small, 0), (small, 1)] {
+            four.push(Self::begin(server, target, window).await);
+        }
+        four
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_nobody_takes_over_h2_is_a_request_under_way() {
+    let server = Running::start_with(|config| config.caps.requests_per_account = 4).await;
+    let four = Untaken::four(&server).await;
+    server.alice().get("/files/small").await.refused(429, "too-many");
+    drop(four);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_nobody_takes_over_h2_ends() {
+    let server = Running::start_with(|config| {
+        config.deadlines.idle_body = Duration::from_secs(1);
+        config.caps.requests_per_account = 4;
+    })
+    .await;
+    let mut four = Untaken::four(&server).await;
+    for untaken in &mut four[..3] {
+        let ended = untaken.body.data().await.unwrap().unwrap_err();
+        assert!(ended.is_reset(), "{ended:?}");
+    }
+    server.alice().get("/files/small").await.expect(200);
 }

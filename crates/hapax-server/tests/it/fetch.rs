@@ -216,6 +216,8 @@ async fn what_is_no_list_of_files_is_refused() {
         (r#"{"items": [{"id": 1, "path": "/a", "tag": "x"}]}"#, 400, "unknown-member"),
         (r#"{"items": [], "more": 1}"#, 400, "unknown-member"),
         (&ask_for(&[("/a", None); 4]).to_string(), 413, "too-large"),
+        // How many there are is known before any of them is kept.
+        (r#"{"items": [{}, {}, {}, {}]}"#, 413, "too-large"),
         (&ask_for(&[(&"/a".repeat(600), None)]).to_string(), 413, "too-large"),
     ] {
         alice.send("POST", TARGET, &[JSON], body).await.refused(status, problem);

@@ -49,6 +49,20 @@ async fn both_protocols_are_chosen_by_alpn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_without_tls_changes_nothing_on_a_server_with_it() {
+    let server = Running::start_with(|config| config.tls = Some(files())).await;
+    let (authority, user) = (file("certificate.pem"), format!("alice:{PASSWORD}"));
+    let url = format!("https://{}/files/a", server.address);
+    for (scheme, status) in [("http", "403"), ("https", "201")] {
+        let origin = format!("Origin: {scheme}://{}", server.address);
+        let put = ["-X", "PUT", "-d", "x", "-u", &user, "-H", &origin, &url];
+        let told = ["--cacert", authority.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}"];
+        let put = curl(&[&told[..], &put[..]].concat()).await;
+        assert_eq!(String::from_utf8_lossy(&put.stdout), status, "{origin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_does_not_start_with_files_that_are_no_certificate() {
     let server = Running::start().await;
     let bind = async |tls: TlsFiles| {
