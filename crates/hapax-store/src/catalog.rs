@@ -52,6 +52,8 @@
 //! - *A composed upload* has members: other open uploads, whose extents its content repeats. It reserves nothing, for its
 //!   members do; when it is published, its members are counted in the file: they reserve nothing from then on, are
 //!   no longer among the uploads that a user may have open, and end at most an hour later ([`COMPOSED_KEPT`](crate::catalog::COMPOSED_KEPT)).
+//!   Until then they are what they were, and may be members of others: `Store` and `Resize` are refused with `Ended(Done)`, for nobody
+//!   would count what they took.
 //! - *Pending*: a blob that was published without an identity has a random fingerprint until `Identify` says what it is. `KeepValues`
 //!   and `Identify` are refused (`NotLive`) for a blob that is not live or not pending. If the identity is held by another blob, the entries
 //!   go over to that one, which is revived, and the content becomes a spare of it. An entry keeps what its

@@ -10,7 +10,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART, PART_VALUE, PartNumber, PartValue};
 use hapax_proto::upload::{Held, PartRun, PartVerdict, State, decide_part};
-use hapax_store::catalog::{LaneId, Upload, UploadId};
+use hapax_store::catalog::{Counted, LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
 use hapax_store::upload::{Ending, PartIntake, StoredRun};
@@ -92,6 +92,8 @@ async fn decide(call: &Call<'_>, upload: &Upload, run: PartRun) -> Result<Decide
     let looked_up = upload.clone();
     let held = call.store(move |store| store.held_part(&looked_up, run.number)).await?;
     let problem = match decide_part(upload.state, upload.size, held, &run) {
+        // Its bytes are a file's: no other ones can come.
+        PartVerdict::Write { .. } if upload.counted == Counted::InFile => ended(State::Done),
         PartVerdict::Write { whole } => return Ok(Decided::Write { whole }),
         PartVerdict::AlreadyHeld => match held {
             Held::Whole { value } => return Ok(Decided::Held(value)),

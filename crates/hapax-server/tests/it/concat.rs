@@ -3,9 +3,10 @@
 use data_encoding::BASE64;
 use hapax_proto::digest::FileHash;
 use hapax_proto::tree::PART;
+use hapax_store::catalog::UploadId;
 use serde_json::Value;
 
-use crate::server::Running;
+use crate::server::{Running, outside};
 use crate::wire::{Answer, Client};
 
 const V: (&str, &str) = ("Tus-Resumable", "1.0.0");
@@ -240,4 +241,29 @@ async fn names_that_are_taken_give_way_as_for_any_upload() {
     let overwrite = named("x") + ",overwrite";
     compose(&alice, &[&a], &[("Upload-Metadata", &overwrite)]).await.expect(201);
     assert_eq!(alice.get("/files/x").await.expect(200).body, b"a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_became_part_of_a_file_does_not_grow_past_the_quota() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1000}"#).await.expect(200);
+    let url = piece(&alice, b"a").await;
+    compose(&alice, &[&url], &[("Upload-Metadata", &named("x"))]).await.expect(201);
+    let native = url.replace("/tus/", "/api/v1/uploads/");
+    let id = UploadId::parse(url.rsplit('/').next().unwrap()).unwrap();
+    let row = || outside(|| server.store.upload(id).unwrap());
+    let before = row();
+    for size in ["999999999999999", "1", "0"] {
+        let body = format!(r#"{{"size":{size}}}"#);
+        alice.send("POST", &format!("{native}/resize"), &[], &body).await.refused(409, "already-complete");
+    }
+    // What is held is held; anything else comes too late.
+    alice.send("PUT", &format!("{native}/parts/0"), &[], "b").await.refused(409, "already-complete");
+    alice.send("PUT", &format!("{native}/parts/1"), &[], "b").await.refused(404, "part-out-of-range");
+    patch(&alice, &url, 1, b"").await.expect(204);
+    assert_eq!(row(), before, "its end does not move either");
+    compose(&alice, &[&url, &url], &[("Upload-Metadata", &named("y"))]).await.expect(201);
+    assert_eq!(alice.get("/files/y").await.expect(200).body, b"aa", "it still serves as a member");
+    server.end().await;
 }

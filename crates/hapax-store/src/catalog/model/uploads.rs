@@ -34,6 +34,12 @@ impl Tables {
         Ok(upload)
     }
 
+    /// Returns one whose bytes or size may change: not one that became part of a file.
+    fn changeable_upload(&mut self, id: UploadId, generation: u32) -> Result<&mut Upload, Refusal> {
+        let upload = self.open_upload(id, generation)?;
+        if upload.counted == Counted::InFile { Err(Refusal::Ended(State::Done)) } else { Ok(upload) }
+    }
+
     pub(super) fn create_upload(&mut self, new: &NewUpload) -> Answer {
         let mut own = self.uploads.values().map(|row| &row.upload).filter(|row| row.user == new.user);
         if let Some(known) = own.clone().find(|upload| new.key.is_some() && upload.key == new.key) {
@@ -110,7 +116,7 @@ impl Tables {
     }
 
     pub(super) fn store(&mut self, store: &Store) -> Answer {
-        let upload = self.open_upload(store.upload, store.generation)?.clone();
+        let upload = self.changeable_upload(store.upload, store.generation)?.clone();
         let lane = (store.upload, store.lane);
         if self.lanes.get(&lane).is_some_and(|lane| lane.epoch >= store.epoch) {
             return Err(Refusal::Superseded);
@@ -142,7 +148,7 @@ impl Tables {
     }
 
     pub(super) fn resize(&mut self, id: UploadId, generation: u32, resize: &Resize) -> Answer {
-        let upload = self.open_upload(id, generation)?.clone();
+        let upload = self.changeable_upload(id, generation)?.clone();
         if resize.keep > resize.size.end() {
             return Err(Refusal::Malformed("more is kept than the new size holds"));
         }

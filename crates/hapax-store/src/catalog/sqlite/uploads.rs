@@ -91,6 +91,15 @@ pub(super) fn open(db: &Connection, id: UploadId, generation: u32) -> Result<Upl
     Ok(upload)
 }
 
+/// Returns an upload whose bytes or size may change: those of one that became part of a file are the file's.
+fn changeable(db: &Connection, id: UploadId, generation: u32) -> Result<Upload, Stop> {
+    let upload = open(db, id, generation)?;
+    if upload.counted == Counted::InFile {
+        return Err(Refusal::Ended(State::Done).into());
+    }
+    Ok(upload)
+}
+
 pub(super) fn list(
     db: &Connection,
     user: UserId,
@@ -221,7 +230,7 @@ pub(super) fn composed_of(db: &Connection, member: UploadId) -> rusqlite::Result
 }
 
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
-    let upload = open(db, store.upload, store.generation)?;
+    let upload = changeable(db, store.upload, store.generation)?;
     let before = lane(db, store.upload, store.lane)?;
     if before.as_ref().is_some_and(|lane| store.epoch <= lane.epoch) {
         return Err(Refusal::Superseded.into());
@@ -327,7 +336,7 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
     let Intent::Resize { upload: id, generation, size, mtime, keep, now } = intent else {
         return Err(Refusal::Malformed("not a resize").into());
     };
-    let upload = open(db, *id, *generation)?;
+    let upload = changeable(db, *id, *generation)?;
     if *keep > size.end() {
         return Err(Refusal::Malformed("more is kept than the new size holds").into());
     }

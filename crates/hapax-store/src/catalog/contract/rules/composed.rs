@@ -80,6 +80,30 @@ fn a_composed_file_is_counted_once() {
 }
 
 #[test]
+fn what_became_part_of_a_file_does_not_grow_uncounted() {
+    on_each(|catalog| {
+        composed(catalog);
+        commit(catalog, pending(3, 1, "/f", cells(2))).unwrap();
+        let before = row(catalog, 1);
+        let resize = |size| Intent::Resize {
+            upload: upload(1),
+            generation: 0,
+            size,
+            mtime: None,
+            keep: Offset::ZERO,
+            now: at(10),
+        };
+        for size in [cells(9), cells(1), cells(0)] {
+            assert_eq!(commit(catalog, resize(size)), Err(Refusal::Ended(State::Done)));
+        }
+        let more = Store { expires: at(99_000_000), ..put(1, vec![extent(0, 1, DIR, 7)]) };
+        assert_eq!(commit(catalog, stored(more)), Err(Refusal::Ended(State::Done)));
+        assert_eq!(row(catalog, 1), before, "its end does not move either");
+        commit(catalog, compose(4, &[2, 1])).unwrap();
+    });
+}
+
+#[test]
 fn the_bytes_of_a_composed_file_outlive_its_members() {
     on_each(|catalog| {
         composed(catalog);
