@@ -94,6 +94,12 @@ pub enum StoreError {
     /// The committer has ended, because the catalog failed or the store was closed.
     #[error("the store takes nothing more")]
     Closed,
+    /// A thread of the committer panicked: a mistake in this program.
+    #[error("the {thread} thread of the committer panicked")]
+    Panicked {
+        /// What the thread did.
+        thread: &'static str,
+    },
     /// The catalog was asked for a change that is not allowed, or no longer.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -236,7 +242,7 @@ impl StoreError {
             Self::Catalog { source, .. } => class_of_database(source),
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
-            Self::EmptyObject { .. } => ErrorClass::Misuse,
+            Self::EmptyObject { .. } | Self::Panicked { .. } => ErrorClass::Misuse,
             Self::Locked { .. } | Self::Pending => ErrorClass::Busy,
             Self::WrongKey
             | Self::KeyFile { .. }
