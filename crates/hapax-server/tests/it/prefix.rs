@@ -321,6 +321,9 @@ async fn any_span_that_is_there_has_a_digest_in_every_algorithm() {
         "end=5&end=6",
         "start=&end=5",
         "end=99999999999999999999",
+        "end=1000000000000000",
+        "start=9223372036854775808&end=9223372036854775809",
+        "start=18446744073709551615&end=18446744073709551615",
     ] {
         upload.digest(query).await.refused(400, "bad-field");
     }
