@@ -125,6 +125,9 @@ pub enum StoreError {
     /// What a composed file is has not been computed yet.
     #[error("the identity of the file is still being computed")]
     Pending,
+    /// Whoever asked for bytes to be read said that it is enough.
+    #[error("the reading was stopped")]
+    Stopped,
     /// Free space is below the watermark: nothing new is taken in.
     #[error("only {free_bytes} bytes are free")]
     BelowWatermark {
@@ -243,7 +246,7 @@ impl StoreError {
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
             Self::EmptyObject { .. } | Self::Panicked { .. } => ErrorClass::Misuse,
-            Self::Locked { .. } | Self::Pending => ErrorClass::Busy,
+            Self::Locked { .. } | Self::Pending | Self::Stopped => ErrorClass::Busy,
             Self::WrongKey
             | Self::KeyFile { .. }
             | Self::Format { .. }

@@ -267,3 +267,23 @@ async fn a_piece_that_became_part_of_a_file_does_not_grow_past_the_quota() {
     assert_eq!(alice.get("/files/y").await.expect(200).body, b"aa", "it still serves as a member");
     server.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_the_quota_is_refused_before_it_is_read() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1000}"#).await.expect(200);
+    let url = piece(&alice, &[7; 400]).await;
+    let wrong = BASE64.encode("00".repeat(32).as_bytes());
+    let declared = |name: &str| format!("{},sha256 {wrong}", named(name));
+    let three = [&*url; 3];
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(507, "quota");
+    // It waits for room, as what declares nothing does.
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(507, "quota");
+    compose(&alice, &three[1..], &[("Upload-Metadata", &declared("y"))])
+        .await
+        .refused(460, "checksum-mismatch");
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1200}"#).await.expect(200);
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(460, "checksum-mismatch");
+    server.end().await;
+}
