@@ -96,7 +96,13 @@ async fn give_up<T>(call: &Call<'_>, id: UploadId, state: State, why: Refusal) -
     Err(why)
 }
 
-/// Once a piece has all its bytes: concludes what waited for it. That this fails is no error of the piece; the next `HEAD` on what
+/// Tells whether an upload has all its bytes where a whole takes them from. Whoever made it so [settled](settle_piece) it, and
+/// need not again: what waited and was not concluded is when it is asked for.
+pub fn is_settled(upload: &Upload) -> bool {
+    upload.size == Some(upload.covered)
+}
+
+/// Once a piece has all its bytes, by this very request: concludes what waited for it. That this fails is no error of the piece; the next `HEAD` on what
 /// waited tries again.
 pub async fn settle_piece(call: &Call<'_>, upload: &Upload, offset: Offset) -> Result<(), Refusal> {
     let is_full = upload.state == State::Open && upload.size.is_some_and(|size| size.end() == offset);

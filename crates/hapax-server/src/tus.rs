@@ -266,7 +266,9 @@ async fn concluded(call: &Call<'_>, id: UploadId) -> Result<Told, Refusal> {
         return standing(call, id).await;
     }
     let (upload, offset) = call.store(move |store| store.standing(id)).await?;
-    settle_piece(call, &upload, offset).await?;
+    if !concat::is_settled(&upload) {
+        settle_piece(call, &upload, offset).await?;
+    }
     conclude(call, upload, offset).await
 }
 

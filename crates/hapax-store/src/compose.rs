@@ -8,6 +8,8 @@
 //!                             border of parts    border of parts: extents are cut there, objects are not
 //! ```
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use hapax_proto::digest::{Algorithm, FileHash, Identity};
@@ -57,10 +59,18 @@ impl Store {
     /// they are longer than a file can be.
     pub fn look_at_members(&self, upload: &Upload) -> Result<Members, StoreError> {
         let mut size = Length::ZERO;
+        let mut known = BTreeMap::new();
         for id in self.catalog().members(upload.id)? {
-            let member = self.open_member(id)?;
-            let Some(length) = member.size.filter(|size| *size == member.covered) else {
-                return Ok(Members::Unfinished);
+            // The same one may stand a thousand times.
+            let length = match known.entry(id) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    let member = self.open_member(id)?;
+                    let Some(length) = member.size.filter(|size| *size == member.covered) else {
+                        return Ok(Members::Unfinished);
+                    };
+                    *unknown.insert(length)
+                }
             };
             let room = Length::new(SIZE_MAX).checked_sub(size).unwrap_or_default();
             size = size

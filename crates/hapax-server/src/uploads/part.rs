@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
-use crate::concat::{refuse_composed, settle_piece};
+use crate::concat::{is_settled, refuse_composed, settle_piece};
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
 
@@ -53,7 +53,9 @@ pub async fn store_part(call: &mut Call<'_>, id: UploadId, part: PartNumber) -> 
         .await?;
     let stored = receive(call, &mut lane, run).await?;
     drop(lane);
-    settle_part(call, id).await?;
+    if !is_settled(&upload) {
+        settle_part(call, id).await?;
+    }
     answer(call, upload, part, stored, StatusCode::CREATED).await
 }
 

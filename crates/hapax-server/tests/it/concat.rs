@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use hapax_proto::digest::FileHash;
 use hapax_proto::tree::PART;
-use hapax_store::catalog::UploadId;
+use hapax_store::catalog::{UploadId, WAITING_MAX};
 use serde_json::Value;
 
 use crate::server::{Running, outside};
@@ -285,5 +285,50 @@ async fn what_passes_the_quota_is_refused_before_it_is_read() {
         .refused(460, "checksum-mismatch");
     server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1200}"#).await.expect(200);
     compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(460, "checksum-mismatch");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_piece_is_not_settled_again_by_who_asks_for_it() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let quota = async |bytes: u32| {
+        let change = format!(r#"{{"quota":{bytes}}}"#);
+        server.root().send("PATCH", "/api/v1/admin/users/alice", &[], &change).await.expect(200);
+    };
+    quota(1).await;
+    let url = begin(&alice, 1).await;
+    let metadata = named("x");
+    let created = compose(&alice, &[&*url; 3], &[("Upload-Metadata", &metadata)]).await.expect(201);
+    patch(&alice, &url, 0, b"a").await.expect(204);
+    quota(3).await;
+    // What came after it was settled when it came.
+    head(&alice, &url).await.expect(200);
+    patch(&alice, &url, 1, b"").await.expect(204);
+    alice.get("/files/x").await.refused(404, "not-found");
+    head(&alice, created.field("location")).await.expect(200);
+    assert_eq!(alice.get("/files/x").await.expect(200).body, b"aaa");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_wholes_wait_for_one_piece_and_no_more() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let (done, open) = (piece(&alice, b"a").await, begin(&alice, 1).await);
+    let name = |number: u32| named(&format!("f{number}"));
+    for number in 0..WAITING_MAX {
+        compose(&alice, &[&done, &open], &[("Upload-Metadata", &name(number))]).await.expect(201);
+    }
+    let more = name(WAITING_MAX);
+    let fields = [("Upload-Metadata", more.as_str())];
+    compose(&alice, &[&open], &fields).await.refused(429, "too-many");
+    // Who lost the answer is told it all the same.
+    compose(&alice, &[&done, &open], &[("Upload-Metadata", &name(0))]).await.expect(201);
+    patch(&alice, &open, 0, b"b").await.expect(204);
+    for number in 0..WAITING_MAX {
+        assert_eq!(alice.get(&format!("/files/f{number}")).await.expect(200).body, b"ab");
+    }
+    compose(&alice, &[&open], &fields).await.expect(201);
     server.end().await;
 }

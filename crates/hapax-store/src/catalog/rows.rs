@@ -210,6 +210,9 @@ pub enum Counted {
 /// How long an upload lives at most after a file was composed of it.
 pub const COMPOSED_KEPT: Duration = Duration::from_hours(1);
 
+/// How many open uploads may be composed of one: each is looked at when that one has all its bytes.
+pub const WAITING_MAX: u32 = 16;
+
 /// What the completion of an upload came to, kept for a repeated `complete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {

@@ -8,7 +8,7 @@ use super::objects::{Fate, is_in_first};
 use super::tables::{Content, Tables, UploadRow, overlap};
 use crate::catalog::{
     Answer, COMPOSED_KEPT, ContentId, Counted, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store,
-    Upload, UploadId, UserId,
+    Upload, UploadId, UserId, WAITING_MAX,
 };
 use crate::clock::Timestamp;
 
@@ -93,7 +93,11 @@ impl Tables {
             upload.user == new.user && upload.state == State::Open && upload.counted != Counted::InMembers
         };
         let known = |id: &UploadId| self.uploads.get(id).is_some_and(|row| fits(&row.upload));
-        if new.members.iter().all(known) { Ok(()) } else { Err(Refusal::NotFound) }
+        if !new.members.iter().all(known) {
+            return Err(Refusal::NotFound);
+        }
+        let is_awaited = |id: &UploadId| self.composed_of(*id).len() >= WAITING_MAX as usize;
+        if new.members.iter().any(is_awaited) { Err(Refusal::TooManyUploads) } else { Ok(()) }
     }
 
     /// The bytes of the members are a file's from now on.

@@ -1,5 +1,7 @@
 //! Uploads and their lanes: created, filled, resized, and ended in exactly one way.
 
+use std::collections::BTreeSet;
+
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
@@ -8,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
     COMPOSED_KEPT, Completion, ContentId, Counted, Intent, Lane, LaneId, Meta, NewUpload, OpenPart, Outcome,
-    Publish, Refusal, SpaceId, Store, Upload, UploadId, UserId,
+    Publish, Refusal, SpaceId, Store, Upload, UploadId, UserId, WAITING_MAX,
 };
 use super::blobs::Fate;
 use super::{Applied, Stop, blobs, row, spaces};
@@ -204,7 +206,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     Ok(Outcome::Upload { id: new.id, created: true })
 }
 
-/// Refuses members that are not open uploads of the same user, or are composed themselves.
+/// Refuses members that are not open uploads of the same user, or are composed themselves, or that too many wait for.
 fn check_members(db: &Connection, new: &NewUpload) -> Result<(), Stop> {
     let mut known = db.prepare_cached(
         "SELECT 1 FROM uploads WHERE id = ?1 AND user = ?2 AND state = 0 AND counted <> ?3",
@@ -212,6 +214,13 @@ fn check_members(db: &Connection, new: &NewUpload) -> Result<(), Stop> {
     for member in &new.members {
         if !known.exists(params![&member.0[..], new.user.0, row::counted(Counted::InMembers)])? {
             return Err(Refusal::NotFound.into());
+        }
+    }
+    // Only open uploads have members.
+    let mut waiting = db.prepare_cached("SELECT count(DISTINCT upload) FROM members WHERE member = ?1")?;
+    for member in new.members.iter().collect::<BTreeSet<_>>() {
+        if waiting.query_row([&member.0[..]], |found| row::get_u32(found, 0))? >= WAITING_MAX {
+            return Err(Refusal::TooManyUploads.into());
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Uploads that are composed of others, and the blobs that come of them: pending until somebody has read them.
 
 use super::*;
-use crate::catalog::{COMPOSED_KEPT, Counted, MaskedValue};
+use crate::catalog::{COMPOSED_KEPT, Counted, MaskedValue, WAITING_MAX};
 use crate::key::Fingerprint;
 
 /// Opens an upload that is composed of others.
@@ -57,6 +57,31 @@ fn members_are_open_uploads_of_the_same_user_with_none_of_their_own() {
         commit(catalog, end).unwrap();
         assert_eq!(commit(catalog, compose(3, &[1])), Err(Refusal::NotFound));
         assert_eq!(catalog.members(upload(2)).unwrap(), [upload(1), upload(1)], "what ended is not left out");
+    });
+}
+
+#[test]
+fn so_many_wait_for_one_piece_and_no_more() {
+    on_each(|catalog| {
+        let new = |number, members: &[u8]| {
+            let members = members.iter().copied().map(upload).collect();
+            Intent::CreateUpload(Box::new(NewUpload { members, uploads_max: 99, ..new_upload(number, None) }))
+        };
+        for number in [1, 2, 3] {
+            commit(catalog, create(number, Some(cells(1)))).unwrap();
+        }
+        let first = 10;
+        let end = first + u8::try_from(WAITING_MAX).unwrap();
+        for number in first..end {
+            commit(catalog, new(number, &[1, 2, 1])).unwrap();
+        }
+        for members in [&[1][..], &[2], &[3, 3, 1]] {
+            assert_eq!(commit(catalog, new(99, members)), Err(Refusal::TooManyUploads));
+        }
+        commit(catalog, new(99, &[3])).unwrap();
+        let gone = Intent::EndUpload { upload: upload(first), state: State::Cancelled, now: T0 };
+        commit(catalog, gone).unwrap();
+        commit(catalog, new(end, &[3, 1, 2])).unwrap();
     });
 }
 
