@@ -92,7 +92,7 @@ mod rows;
 
 pub use rows::{
     Blob, COMPOSED_KEPT, Completion, Counted, Entry, EntryKind, Extent, Holder, Lane, MaskedValue, Meta,
-    OpenPart, Owner, Saved, Space, Stats, Token, Upload, User, WAITING_MAX,
+    OpenPart, Owner, Saved, Space, Stats, TOKENS_MAX, Token, Upload, User, WAITING_MAX,
 };
 
 /// The embedded engine.
@@ -225,7 +225,7 @@ pub enum Intent {
         /// The time now.
         now: Moment,
     },
-    /// Adds a token.
+    /// Adds a token. If the user has [`TOKENS_MAX`], those that ended go first; if none did, it is refused with `TooManyTokens`.
     AddToken {
         /// Whose.
         user: UserId,

@@ -184,6 +184,9 @@ pub enum Refusal {
     /// The user has too many open uploads.
     #[error("too many unfinished uploads")]
     TooManyUploads,
+    /// The user has too many tokens.
+    #[error("too many tokens")]
+    TooManyTokens,
     /// A directory is not open, or belongs to another boot.
     #[error("the directory of an object is closed")]
     ClosedDir,

@@ -4,7 +4,8 @@ use hapax_proto::dialect::native::{CreatedToken, SessionInfo, TokenInfo};
 use hapax_proto::span::{Length, SIZE_MAX};
 use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
 use hapax_server::serve::ServeError;
-use hapax_store::catalog::SpaceId;
+use hapax_store::account::NewToken;
+use hapax_store::catalog::{SpaceId, TOKENS_MAX};
 use serde_json::json;
 
 use crate::server::{PASSWORD, Running, outside};
@@ -181,4 +182,27 @@ async fn a_server_whose_commits_panic_ends_instead_of_refusing_every_write() {
     failure.wait_for(Option::is_some).await.expect("a panic counts as a failure for good");
     let ended = server.ended().await;
     assert!(matches!(ended, Err(ServeError::Store(_))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_so_many_tokens_and_sessions_and_no_more() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let hashes = (0..TOKENS_MAX - 1).map(|number| *blake3::hash(&number.to_be_bytes()).as_bytes());
+    let user = outside(|| server.store.catalog().user("alice").unwrap().unwrap().id);
+    outside(|| {
+        for hash in hashes {
+            let (name, scope) = ("t".to_owned(), "read".to_owned());
+            server.store.add_token(NewToken { user, name, hash, scope, expires: None }).unwrap();
+        }
+    });
+    let create = json!({"name": "phone", "scope": ["read"], "expires": null});
+    alice.json("POST", "/api/v1/tokens", &create).await.refused(429, "too-many");
+    let password = json!({"user": "alice", "password": PASSWORD});
+    server.nobody().json("POST", "/api/v1/session", &password).await.refused(429, "too-many");
+    let tokens: Vec<TokenInfo> = alice.get("/api/v1/tokens").await.expect(200).read();
+    let last = tokens.last().unwrap().id;
+    alice.ask("DELETE", &format!("/api/v1/tokens/{last}"), &[]).await.expect(204);
+    server.nobody().json("POST", "/api/v1/session", &password).await.expect(201);
+    server.end().await;
 }

@@ -286,6 +286,9 @@ pub struct Token {
     pub expires: Option<Timestamp>,
 }
 
+/// How many tokens a user may have, sessions among them.
+pub const TOKENS_MAX: u32 = 1_000;
+
 /// A space and what lies in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
