@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hapax_proto::access::Object;
 use hapax_proto::name::UserName;
 use hapax_proto::problem::{Kind, Problem};
-use hapax_proto::span::Length;
+use hapax_proto::span::{Length, SIZE_MAX};
 use hapax_store::catalog::{Refusal as StoreRefusal, User};
 use hapax_store::check::{Depth, Report};
 use hapax_store::clock::Timestamp;
@@ -123,6 +123,7 @@ pub async fn create_user(call: &mut Call<'_>) -> Result<Response, Refusal> {
     call.allow(&Object::Service)?;
     let CreateUser { name, password, admin, quota } = call.json().await?;
     let name = UserName::parse(&name).ok_or_else(|| bad_field("name"))?;
+    let quota = quota.map(parse_quota).transpose()?;
     let hash = hashed(password).await?;
     let created = call
         .store(move |store| {
@@ -130,12 +131,17 @@ pub async fn create_user(call: &mut Call<'_>) -> Result<Response, Refusal> {
             let user = store.catalog().user(name.as_str())?;
             let Some(user) = user else { return Ok(None) };
             if quota.is_some() {
-                store.set_quota(user.space, quota.map(Length::new))?;
+                store.set_quota(user.space, quota)?;
             }
             describe(store, &user).map(Some)
         })
         .await?;
     Ok(respond::json(StatusCode::CREATED, &created.ok_or(Kind::NotFound)?))
+}
+
+/// Reads a quota: more than the longest file is as good as no limit, and is to be said so.
+fn parse_quota(quota: u64) -> Result<Length, Refusal> {
+    if quota > SIZE_MAX { Err(bad_field("quota")) } else { Ok(Length::new(quota)) }
 }
 
 /// Checks the length of a password, or says what is wrong with it.
@@ -168,6 +174,7 @@ pub async fn change_user(call: &mut Call<'_>, name: UserName) -> Result<Response
     {
         return Err(bad_field("group"));
     }
+    let quota = change.quota.map(|quota| quota.map(parse_quota).transpose()).transpose()?;
     let hash = match change.password {
         Some(password) => Some(hashed(password).await?),
         None => None,
@@ -177,8 +184,8 @@ pub async fn change_user(call: &mut Call<'_>, name: UserName) -> Result<Response
             if let Some(hash) = hash {
                 store.set_password(user.id, hash)?;
             }
-            if let Some(quota) = change.quota {
-                store.set_quota(user.space, quota.map(Length::new))?;
+            if let Some(quota) = quota {
+                store.set_quota(user.space, quota)?;
             }
             if let Some(group) = change.group {
                 store.set_group(user.id, group)?;

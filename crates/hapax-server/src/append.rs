@@ -20,7 +20,7 @@ use http::header::{ETAG, TRAILER};
 use crate::auth::access_id;
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
-use crate::concat::{refuse_composed, settle_piece};
+use crate::concat::{is_settled, refuse_composed, settle_piece};
 use crate::prefix;
 use crate::refuse::ended;
 use crate::respond::Refusal;
@@ -100,6 +100,7 @@ async fn take(
         // What they kept may have moved the end of the prefix.
         (upload, durable, room) = admitted(call, id, &request, conditions).await?;
     }
+    let was_settled = is_settled(&upload);
     let upload = agree_on_size(call, upload, durable, request.total).await?;
     let counts = if said.is_empty() { Counts::AtOnce } else { Counts::OnceVerified };
     let expected = request.append.length;
@@ -111,7 +112,9 @@ async fn take(
         .await?;
     receive(call, &mut lane, taking, expected.unwrap_or(room)).await?;
     let (upload, offset) = standing(call, id).await?;
-    settle_piece(call, &upload, offset).await?;
+    if !was_settled {
+        settle_piece(call, &upload, offset).await?;
+    }
     Ok(Appended { upload, offset, lane })
 }
 

@@ -2,8 +2,10 @@
 //! place, ask whether it may be done, read parameters and JSON, let the store act. It builds no response.
 
 use std::error::Error;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hapax_proto::access::{Access, Object, Subject, Verb, decide_access};
@@ -13,6 +15,7 @@ use hapax_proto::name::{EntryPath, UrlPath, UserName, parse_space_path};
 use hapax_proto::problem::{Kind, Problem};
 use hapax_store::catalog::{Space, SpaceId, Upload, UploadId};
 use hapax_store::error::StoreError;
+use hapax_store::job::{Go, Pace};
 use hapax_store::store::Store;
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -23,7 +26,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::app::App;
+use crate::app::{App, Phase};
 use crate::auth::{Caller, Who, access_id};
 use crate::body::RequestBody;
 use crate::line::Peer;
@@ -92,6 +95,28 @@ impl Call<'_> {
         let store = Arc::clone(&self.app.store);
         let acted = spawn_blocking(move || act(&store)).await;
         acted.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// Lets the store read for long on a thread that may block: to its end, though nobody may wait for it any more, for the
+    /// next request finds the result; but only until the server cuts what runs.
+    ///
+    /// # Errors
+    /// As [`Self::store`]; 503 if it was stopped.
+    pub async fn store_until_cut<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Arc<Store>, Pace<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let cut = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&cut);
+        let go = move |_| if told.load(Ordering::Relaxed) { Go::Stop } else { Go::On };
+        let mut working = pin!(self.store(move |store| act(store, &go)));
+        tokio::select! {
+            done = &mut working => done,
+            () = self.app.life.reached(Phase::Cutting) => {
+                cut.store(true, Ordering::Relaxed);
+                working.await
+            }
+        }
     }
 
     /// Finds the place a URL names, and asks whether the route's verb may be done there.

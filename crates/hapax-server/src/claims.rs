@@ -12,7 +12,7 @@ use hapax_proto::access::Verb;
 use hapax_proto::claim::{CANDIDATES_MAX, Found, Question, Rules, Verdict, decide_claim, decide_question};
 use hapax_proto::dialect::native::{ClaimDigest, ClaimItem, ClaimResult, ClaimResults, Claims, Precondition};
 use hapax_proto::digest::{Algorithm, Digest, Identity};
-use hapax_proto::span::Length;
+use hapax_proto::span::{Length, SIZE_MAX};
 use hapax_store::catalog::{Blob, Expect, Meta, Refusal as StoreRefusal, UserId};
 use hapax_store::error::StoreError;
 use hapax_store::publish::{Published, Target};
@@ -115,6 +115,9 @@ struct Linking {
 /// Reads a claim.
 fn parse(spaces: &mut Spaces, rules: &Rules, item: ClaimItem) -> Result<Claimed, Refusal> {
     let place = spaces.place_in_body(&item.path, Verb::Claim)?;
+    if item.size > SIZE_MAX {
+        return Err(bad_field("size"));
+    }
     let digest = item.digest.as_ref().map(parse_digest).transpose()?.flatten();
     let quick = item.quick.as_deref().map(str::parse).transpose().map_err(|_| bad_field("quick"))?;
     let question = decide_question(digest, quick, Length::new(item.size), rules);

@@ -10,7 +10,7 @@ use hapax_store::compose::Members;
 use hapax_store::error::StoreError;
 
 use crate::call::{Call, bad_field};
-use crate::finish::{notes_of, publish_composed};
+use crate::finish::{admit_reading, notes_of, publish_composed};
 use crate::refuse::ended;
 use crate::respond::Refusal;
 
@@ -52,7 +52,7 @@ pub fn refuse_composed(upload: &Upload) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// 410 if a member ended before it was complete, 413 if together they are too long, 460 if it is not what was declared:
-/// the upload ends. The refusals of a publication.
+/// the upload ends. 429 if it is to be read and the account has as many digests computed as may be. The refusals of a publication.
 pub async fn conclude(call: &Call<'_>, upload: Upload) -> Result<Upload, Refusal> {
     let (id, looked_up) = (upload.id, upload.clone());
     let size_max = call.app.config.caps.size;
@@ -71,10 +71,14 @@ pub async fn conclude(call: &Call<'_>, upload: Upload) -> Result<Upload, Refusal
         }
         Members::Complete { size } => size,
     };
+    let pass = admit_reading(call, &upload).await?;
     let published = call
-        .store(move |store| {
+        .store_until_cut(move |store, go| {
+            store.refuse_past_quota(&upload, size)?;
             let filled = store.compose(&upload)?;
-            Ok(publish_composed(store, filled, size))
+            let published = publish_composed(store, filled, size, go);
+            drop(pass);
+            Ok(published)
         })
         .await?;
     match published {
@@ -92,7 +96,13 @@ async fn give_up<T>(call: &Call<'_>, id: UploadId, state: State, why: Refusal) -
     Err(why)
 }
 
-/// Once a piece has all its bytes: concludes what waited for it. That this fails is no error of the piece; the next `HEAD` on what
+/// Tells whether an upload has all its bytes where a whole takes them from. Whoever made it so [settled](settle_piece) it, and
+/// need not again: what waited and was not concluded is when it is asked for.
+pub fn is_settled(upload: &Upload) -> bool {
+    upload.size == Some(upload.covered)
+}
+
+/// Once a piece has all its bytes, by this very request: concludes what waited for it. That this fails is no error of the piece; the next `HEAD` on what
 /// waited tries again.
 pub async fn settle_piece(call: &Call<'_>, upload: &Upload, offset: Offset) -> Result<(), Refusal> {
     let is_full = upload.state == State::Open && upload.size.is_some_and(|size| size.end() == offset);

@@ -61,6 +61,10 @@ fn problem_of_refusal(refusal: &StoreRefusal) -> Problem {
         StoreRefusal::Unexpected => Kind::PreconditionFailed,
         StoreRefusal::Superseded => Kind::Superseded,
         StoreRefusal::TooManyUploads => Kind::TooMany,
+        StoreRefusal::TooManyTokens => {
+            return Problem::new(Kind::TooMany)
+                .detail("the account has too many tokens and sessions: revoke some");
+        }
         StoreRefusal::ClosedDir | StoreRefusal::NotLive => Kind::Unavailable,
         StoreRefusal::Ended(state) => return ended(*state),
         StoreRefusal::Incomplete => {

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use crate::append::{self, Appended, Extent};
 use crate::call::Call;
 use crate::files::{completion, described, entity_tag, location, named_place, weigh};
-use crate::finish::publish;
+use crate::finish::conclude;
 use crate::resource::{standing, tell};
 use crate::respond::{self, Refusal, Response};
 use crate::uploads;
@@ -173,7 +173,7 @@ async fn take(
             Some(size) => {
                 // Not one byte more can come, and some clients never say so: tus-js-client 4 in Node does not when it
                 // reads a file in chunks.
-                call.store(move |store| Ok(publish(store, &upload, size, None))).await??;
+                conclude(call, upload, size).await?;
                 standing(call, id).await?
             }
         };
@@ -184,7 +184,7 @@ async fn take(
     if upload.size.is_some_and(|agreed| agreed != size) {
         return Err(Kind::InconsistentUploadLength.into());
     }
-    let published = call.store(move |store| Ok(publish(store, &upload, size, None))).await??;
+    let published = conclude(call, upload, size).await?;
     drop(lane);
     let upload = call.upload(id).await?;
     answer_done(call, &upload, !published.replaced).await

@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::append::{self, Appended, Extent};
 use crate::call::{Call, Place, bad_field};
 use crate::concat::{self, settle_piece};
-use crate::finish::{notes_of, publish, publish_known};
+use crate::finish::{self, notes_of, publish_known};
 use crate::resource::{Told, is_waiting, may_write, settled, standing, tell, with_digest};
 use crate::respond::{self, Refusal, Response};
 use crate::rufh::ACCEPT_PATCH;
@@ -99,7 +99,8 @@ pub async fn create(call: &mut Call<'_>) -> Result<Response, Refusal> {
         // The upload exists whatever becomes of its bytes, and the client must learn where: it asks there and goes on.
         let appended = append::append(call, upload.id, request).await;
         let appended = appended.map_err(|refusal| refusal.field(LOCATION, url.clone()))?;
-        conclude(call, appended.upload, appended.offset).await?.fields
+        let concluded = conclude(call, appended.upload, appended.offset).await;
+        concluded.map_err(|refusal| refusal.field(LOCATION, url.clone()))?.fields
     } else if upload.state == State::Done {
         standing(call, upload.id).await?.fields
     } else {
@@ -272,7 +273,9 @@ async fn concluded(call: &Call<'_>, id: UploadId) -> Result<Told, Refusal> {
         return standing(call, id).await;
     }
     let (upload, offset) = call.store(move |store| store.standing(id)).await?;
-    settle_piece(call, &upload, offset).await?;
+    if !concat::is_settled(&upload) {
+        settle_piece(call, &upload, offset).await?;
+    }
     conclude(call, upload, offset).await
 }
 
@@ -327,8 +330,7 @@ async fn conclude(call: &Call<'_>, upload: Upload, offset: Offset) -> Result<Tol
         return tell(call, upload, offset).await;
     };
     let id = upload.id;
-    let published = call.store(move |store| Ok(publish(store, &upload, size, None))).await?;
-    match published {
+    match finish::conclude(call, upload, size).await {
         Ok(_) => standing(call, id).await,
         Err(refusal) if refusal.problem().kind == Kind::FinalDigestMismatch => {
             call.store(move |store| store.end_upload(id, State::Poisoned)).await?;

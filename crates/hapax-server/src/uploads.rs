@@ -14,7 +14,6 @@ use hapax_proto::dialect::native::{
     Complete, Completed, CreateUpload, HeldPart, PartialPart, Precondition, Resize, UploadList, UploadStatus,
     UploadSummary,
 };
-use hapax_proto::digest::Algorithm;
 use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{PART, PartNumber};
@@ -22,6 +21,7 @@ use hapax_proto::upload::{Finish, FinishFacts, FinishVerdict, State, decide_fini
 use hapax_store::catalog::{Counted, Meta, Refusal as StoreRefusal, Upload, UploadId};
 use hapax_store::durable;
 use hapax_store::error::StoreError;
+use hapax_store::job::Pace;
 use hapax_store::publish::Published;
 use hapax_store::store::Store;
 use hapax_store::upload as stored;
@@ -34,7 +34,7 @@ use crate::auth::access_id;
 use crate::call::{Call, bad_field, long_path};
 use crate::concat::refuse_composed;
 use crate::files::{completion, expectation};
-use crate::finish::{publish, replay};
+use crate::finish::{admit_reading, publish, replay};
 use crate::health::limits;
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
@@ -235,15 +235,10 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
     let upload = call.upload(id).await?;
     refuse_composed(&upload)?;
     let complete: Complete = call.json().await?;
-    let looked_up = upload.clone();
-    let declared = call.store(move |store| store.declared(&looked_up)).await?;
-    let is_read =
-        upload.state == State::Open && declared.algorithms().any(|algorithm| algorithm != Algorithm::Blake3);
-    let user = call.who()?.user;
-    let pass = is_read.then(|| call.app.digests.enter(user).ok_or(Kind::TooMany)).transpose()?;
+    let pass = admit_reading(call, &upload).await?;
     let completed = call
-        .store(move |store| {
-            let completed = finish(store, id, &complete);
+        .store_until_cut(move |store, go| {
+            let completed = finish(store, id, &complete, go);
             // Held until the reading ends, which it does not when the client goes away.
             drop(pass);
             Ok(completed)
@@ -254,15 +249,20 @@ pub async fn complete(call: &mut Call<'_>, id: UploadId) -> Result<Response, Ref
 }
 
 /// Completes an upload. Blocks.
-fn finish(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Result<Completed, Refusal> {
-    let published = publish_complete(store, id, complete)?;
+fn finish(store: &Arc<Store>, id: UploadId, complete: &Complete, go: Pace<'_>) -> Result<Completed, Refusal> {
+    let published = publish_complete(store, id, complete, go)?;
     let upload = store.upload(id)?;
     let space = store.catalog().space_by_id(upload.space)?.ok_or(Kind::NotFound)?;
     Ok(completion(store, &space, &upload.path, &published))
 }
 
 /// Decides and does what completes an upload. Blocks.
-fn publish_complete(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Result<Published, Refusal> {
+fn publish_complete(
+    store: &Arc<Store>,
+    id: UploadId,
+    complete: &Complete,
+    go: Pace<'_>,
+) -> Result<Published, Refusal> {
     let size = Length::new(complete.size);
     for _ in 0..LOOKS_MAX {
         // Not what the upload's row says: the tail of a part whose end is not known yet is durable, too.
@@ -273,7 +273,7 @@ fn publish_complete(store: &Arc<Store>, id: UploadId, complete: &Complete) -> Re
         };
         let facts = FinishFacts { state: upload.state, size: upload.size, covered };
         match decide_finish(&facts, &Finish { size }) {
-            FinishVerdict::Publish => return publish(store, upload, size, complete.blake3),
+            FinishVerdict::Publish => return publish(store, upload, (size, complete.blake3), go),
             FinishVerdict::Replay => return replay(store, upload, size, complete.blake3),
             FinishVerdict::Ended(state) => return Err(ended(state).into()),
             FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),

@@ -49,9 +49,12 @@
 //! - *Digests* of a blob in other algorithms than BLAKE3 are kept beside it, one an algorithm, the newest, each with the lookup
 //!   value it is found by. Only a live blob that is not pending takes one (`NotLive`); they stay while it is an orphan and go
 //!   when it is buried. What an older schema kept has no lookup value: it can be read and is not found.
-//! - *A composed upload* has members: other open uploads, whose extents its content repeats. It reserves nothing, for its
+//! - *A composed upload* has members: other open uploads, whose extents its content repeats. At most [`WAITING_MAX`](crate::catalog::WAITING_MAX)
+//!   open ones have the same member; one more is refused with `TooManyUploads`. It reserves nothing, for its
 //!   members do; when it is published, its members are counted in the file: they reserve nothing from then on, are
 //!   no longer among the uploads that a user may have open, and end at most an hour later ([`COMPOSED_KEPT`](crate::catalog::COMPOSED_KEPT)).
+//!   Until then they are what they were, and may be members of others: `Store` and `Resize` are refused with `Ended(Done)`, for nobody
+//!   would count what they took.
 //! - *Pending*: a blob that was published without an identity has a random fingerprint until `Identify` says what it is. `KeepValues`
 //!   and `Identify` are refused (`NotLive`) for a blob that is not live or not pending. If the identity is held by another blob, the entries
 //!   go over to that one, which is revived, and the content becomes a spare of it. An entry keeps what its
@@ -89,7 +92,7 @@ mod rows;
 
 pub use rows::{
     Blob, COMPOSED_KEPT, Completion, Counted, Entry, EntryKind, Extent, Holder, Lane, MaskedValue, Meta,
-    OpenPart, Owner, Saved, Space, Stats, Token, Upload, User,
+    OpenPart, Owner, Saved, Space, Stats, TOKENS_MAX, Token, Upload, User, WAITING_MAX,
 };
 
 /// The embedded engine.
@@ -222,7 +225,7 @@ pub enum Intent {
         /// The time now.
         now: Moment,
     },
-    /// Adds a token.
+    /// Adds a token. If the user has [`TOKENS_MAX`], those that ended go first; if none did, it is refused with `TooManyTokens`.
     AddToken {
         /// Whose.
         user: UserId,

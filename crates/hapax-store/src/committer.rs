@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -223,13 +224,15 @@ impl Committer {
         let sync_queue = Arc::new(Mutex::new(sync_queue));
         let commits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&commits);
-        let mut threads =
-            vec![spawn("commit", move || run_commits(&stores, &commit_queue, (&failed, &counted)))];
+        let mut threads = vec![spawn("commit", &failed, {
+            let failed = failed.clone();
+            move || run_commits(&stores, &commit_queue, (&failed, &counted))
+        })];
         threads.extend((0..SYNC_THREADS).map(|_| {
             let (queue, next) = (Arc::clone(&sync_queue), commit.clone());
-            spawn("sync", move || run_syncs(&queue, &next))
+            spawn("sync", &failed, move || run_syncs(&queue, &next))
         }));
-        threads.push(spawn("pack", {
+        threads.push(spawn("pack", &failed, {
             let (shelf, next) = (Arc::clone(&shelf), commit.clone());
             move || run_packer(&shelf, &pack_queue, &next)
         }));
@@ -313,9 +316,8 @@ impl Drop for Committer {
         }
         self.queues = None;
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                error!("a thread of the committer panicked");
-            }
+            // A panic was told when it happened.
+            drop(thread.join());
         }
     }
 }
@@ -377,10 +379,22 @@ fn send(commit: &Sender<Group>, intent: Intent) -> Pending {
     Pending(pending)
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+/// Where a failure for good is told.
+type Failed = watch::Sender<Option<Arc<StoreError>>>;
+
+/// Starts a thread. If it panics, that is a failure for good: whoever waits for what it does would wait in vain, and a
+/// process that takes nothing more must not look as if it did.
+fn spawn(name: &'static str, failed: &Failed, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let failed = failed.clone();
     thread::Builder::new()
         .name(format!("hapax-{name}"))
-        .spawn(run)
+        .spawn(move || {
+            // Nothing of what it worked on is looked at again.
+            if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+                error!(thread = name, "a thread of the committer panicked");
+                failed.send_replace(Some(Arc::new(StoreError::Panicked { thread: name })));
+            }
+        })
         .expect("the operating system gives a handful of threads at start")
 }
 
@@ -478,11 +492,7 @@ impl Member {
 
 // ---------------------------------------------------------------- second stage: rows
 
-fn run_commits(
-    stores: &Stores,
-    queue: &Receiver<Group>,
-    (failed, commits): (&watch::Sender<Option<Arc<StoreError>>>, &AtomicU64),
-) {
+fn run_commits(stores: &Stores, queue: &Receiver<Group>, (failed, commits): (&Failed, &AtomicU64)) {
     while let Ok(mut batch) = queue.recv() {
         while batch.len() < BATCH_MAX
             && let Ok(group) = queue.try_recv()
@@ -518,11 +528,7 @@ fn sync_dirs(objects: &dyn Objects, batch: Vec<Member>) -> Vec<Member> {
 
 /// Commits one batch and answers its members. Returns whether the catalog can still be trusted; if not, that is told to
 /// everybody before it is told to the members.
-fn commit_batch(
-    stores: &Stores,
-    batch: Vec<Member>,
-    failed: &watch::Sender<Option<Arc<StoreError>>>,
-) -> bool {
+fn commit_batch(stores: &Stores, batch: Vec<Member>, failed: &Failed) -> bool {
     let (mut intents, mut waiting) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for Member { intent, home, answer } in batch {
         intents.push(intent(home.as_ref().map(|home| home.placed)));
@@ -592,5 +598,32 @@ fn commit_with_ballast(stores: &Stores, intents: &[Intent]) -> Committed {
             }
         }
         (answers, _) => Committed { answers, repeated: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::model::ModelCatalog;
+    use crate::object::memory::MemoryObjects;
+
+    #[test]
+    fn a_panic_in_a_commit_is_a_failure_for_good() {
+        let stores = Stores {
+            objects: Arc::new(MemoryObjects::new()),
+            ring: Arc::new(KeyRing::generate().unwrap()),
+            catalog: Arc::new(ModelCatalog::new()),
+            ballast: None,
+        };
+        let committer = Committer::start(stores).unwrap();
+        let mut failure = committer.failure();
+        let lost = committer.submit(Bytes::None, |_| panic!("a mistake of ours")).wait();
+        assert!(matches!(lost, Err(StoreError::Closed)), "{lost:?}");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let told = runtime.block_on(failure.wait_for(Option::is_some)).map(|cause| cause.clone());
+        let told = told.expect("who waits for a failure hears of it").unwrap();
+        assert!(matches!(*told, StoreError::Panicked { thread: "commit" }), "{told:?}");
+        let later = committer.submit(Bytes::None, |_| Intent::Boot).wait();
+        assert!(matches!(later, Err(StoreError::Closed)), "{later:?}");
     }
 }

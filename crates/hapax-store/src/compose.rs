@@ -8,21 +8,24 @@
 //!                             border of parts    border of parts: extents are cut there, objects are not
 //! ```
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use hapax_proto::digest::{Algorithm, Digests, FileHash, Identity};
+use hapax_proto::digest::{Algorithm, FileHash, Identity};
 use hapax_proto::span::{Length, Offset, SIZE_MAX, Span};
 use hapax_proto::tree::PartNumber;
 
 use crate::catalog::{
-    Expect, Extent, Intent, LaneId, Outcome, Publish, Refusal, Source, Store as StoreIntent, Upload, UploadId,
+    EntryKind, Expect, Extent, Intent, LaneId, Outcome, Publish, Refusal, Source, Store as StoreIntent,
+    Upload, UploadId,
 };
 use crate::error::StoreError;
 use crate::id::random_bytes;
+use crate::job::{Pace, UNPACED};
 use crate::key::Fingerprint;
-use crate::publish::Target;
 use crate::store::Store;
-use crate::upload::{check_declared, each_extent, span_of};
+use crate::upload::{Verified, check_declared, each_extent, span_of};
 
 /// Extents placed in one transaction: a few milliseconds of the committer's time.
 const SLICE: usize = 256;
@@ -56,10 +59,18 @@ impl Store {
     /// they are longer than a file can be.
     pub fn look_at_members(&self, upload: &Upload) -> Result<Members, StoreError> {
         let mut size = Length::ZERO;
+        let mut known = BTreeMap::new();
         for id in self.catalog().members(upload.id)? {
-            let member = self.open_member(id)?;
-            let Some(length) = member.size.filter(|size| *size == member.covered) else {
-                return Ok(Members::Unfinished);
+            // The same one may stand a thousand times.
+            let length = match known.entry(id) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    let member = self.open_member(id)?;
+                    let Some(length) = member.size.filter(|size| *size == member.covered) else {
+                        return Ok(Members::Unfinished);
+                    };
+                    *unknown.insert(length)
+                }
             };
             let room = Length::new(SIZE_MAX).checked_sub(size).unwrap_or_default();
             size = size
@@ -96,48 +107,99 @@ impl Store {
         self.upload(upload.id)
     }
 
+    /// Refuses a composed upload that passes the quota of its space for certain: before anything is read or placed for it.
+    ///
+    /// # Errors
+    /// [`Refusal::Quota`].
+    pub fn refuse_past_quota(&self, upload: &Upload, size: Length) -> Result<(), StoreError> {
+        let space = self.catalog().space_by_id(upload.space)?.ok_or(Refusal::NotFound)?;
+        let Some(limit) = space.quota else { return Ok(()) };
+        let replaced = match self.entry_at(upload)? {
+            Some(EntryKind::File { blob, .. }) => blob.size,
+            Some(EntryKind::Folder) | None => Length::ZERO,
+        };
+        let stays = space.used.checked_sub(replaced).unwrap_or_default();
+        let was = space.used.checked_add(space.reserved).unwrap_or(space.used);
+        match stays.checked_add(size) {
+            Some(filled) if filled <= limit.max(was) => Ok(()),
+            _ => Err(Refusal::Quota { limit, used: was }.into()),
+        }
+    }
+
+    fn entry_at(&self, upload: &Upload) -> Result<Option<EntryKind>, StoreError> {
+        Ok(self.catalog().entry(upload.space, &upload.path)?.map(|entry| entry.kind))
+    }
+
     /// Makes a composed upload visible as a file: no byte is copied.
     ///
     /// Its identity stays pending, unless a digest was declared at creation: then all bytes are read for it first.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] if the content is not what was declared. The refusals of a publication.
+    /// As [`Store::verify_composed`]. The refusals of a publication.
     pub fn finish_composed(
         self: &Arc<Self>,
         upload: &Upload,
         size: Length,
         expect: Expect,
     ) -> Result<Composed, StoreError> {
+        let verified = self.verify_composed(upload, size, UNPACED)?;
+        self.finish_composed_as(upload, size, expect, verified.as_ref())
+    }
+
+    /// Compares what was composed with what was declared at creation, for which all bytes are read: blocks for as long as
+    /// that takes. `None` if nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] if the content is not what was declared. [`StoreError::Stopped`].
+    pub fn verify_composed(
+        &self,
+        upload: &Upload,
+        size: Length,
+        go: Pace<'_>,
+    ) -> Result<Option<Verified>, StoreError> {
+        let declared = self.declared(upload)?;
+        if declared.is_empty() && !size.is_zero() {
+            return Ok(None);
+        }
+        let algorithms = declared.algorithms().chain([Algorithm::Blake3]);
+        let ours = self.read_upload(upload).digests_at(Span::whole(size), algorithms, go)?;
+        let ours = ours.ok_or(StoreError::Stopped)?;
+        check_declared(&declared, &ours)?;
+        let blake3 = ours.get(Algorithm::Blake3).and_then(|digest| digest.value().try_into().ok());
+        let blake3 = blake3.map(FileHash::new).expect("it was asked for");
+        let others = ours.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3).collect();
+        Ok(Some(Verified { identity: Identity { blake3, size }, others }))
+    }
+
+    /// Makes a composed upload visible as what it was found to be, or as a file that somebody is to identify later.
+    ///
+    /// # Errors
+    /// The refusals of a publication.
+    pub fn finish_composed_as(
+        self: &Arc<Self>,
+        upload: &Upload,
+        size: Length,
+        expect: Expect,
+        verified: Option<&Verified>,
+    ) -> Result<Composed, StoreError> {
+        if let Some(verified) = verified {
+            let published = self.finish_verified(upload, expect, verified)?;
+            return Ok(Composed { version: published.version, replaced: published.replaced });
+        }
         let source = Source::Upload {
             id: upload.id,
             generation: upload.generation,
             content_version: upload.content_version,
         };
-        let target =
-            Target { space: upload.space, path: upload.path.clone(), expect, meta: upload.meta.clone() };
-        let declared = self.declared(upload)?;
-        if !declared.is_empty() || size.is_zero() {
-            let algorithms = declared.algorithms().chain([Algorithm::Blake3]);
-            let ours = self.read_upload(upload).digests(Span::whole(size), algorithms)?;
-            check_declared(&declared, &ours)?;
-            let blake3 = ours.get(Algorithm::Blake3).and_then(|digest| digest.value().try_into().ok());
-            let blake3 = blake3.map(FileHash::new).expect("it was asked for");
-            let identity = Identity { blake3, size };
-            let published = self.publish(target, source, identity)?;
-            let others: Digests =
-                ours.iter().filter(|digest| digest.algorithm() != Algorithm::Blake3).collect();
-            self.keep_digests_of(upload.space, &published.fingerprint, &others);
-            return Ok(Composed { version: published.version, replaced: published.replaced });
-        }
         let intent = Intent::Publish(Box::new(Publish {
-            space: target.space,
-            path: target.path,
-            expect: target.expect,
+            space: upload.space,
+            path: upload.path.clone(),
+            expect,
             source,
             fingerprint: Fingerprint(random_bytes()?),
             identity: None,
             size,
-            meta: target.meta,
+            meta: upload.meta.clone(),
             now: self.now(),
         }));
         match self.commit(intent)? {

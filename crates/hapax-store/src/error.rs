@@ -94,6 +94,12 @@ pub enum StoreError {
     /// The committer has ended, because the catalog failed or the store was closed.
     #[error("the store takes nothing more")]
     Closed,
+    /// A thread of the committer panicked: a mistake in this program.
+    #[error("the {thread} thread of the committer panicked")]
+    Panicked {
+        /// What the thread did.
+        thread: &'static str,
+    },
     /// The catalog was asked for a change that is not allowed, or no longer.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -119,6 +125,9 @@ pub enum StoreError {
     /// What a composed file is has not been computed yet.
     #[error("the identity of the file is still being computed")]
     Pending,
+    /// Whoever asked for bytes to be read said that it is enough.
+    #[error("the reading was stopped")]
+    Stopped,
     /// Free space is below the watermark: nothing new is taken in.
     #[error("only {free_bytes} bytes are free")]
     BelowWatermark {
@@ -175,6 +184,9 @@ pub enum Refusal {
     /// The user has too many open uploads.
     #[error("too many unfinished uploads")]
     TooManyUploads,
+    /// The user has too many tokens.
+    #[error("too many tokens")]
+    TooManyTokens,
     /// A directory is not open, or belongs to another boot.
     #[error("the directory of an object is closed")]
     ClosedDir,
@@ -236,8 +248,8 @@ impl StoreError {
             Self::Catalog { source, .. } => class_of_database(source),
             Self::Corrupt { .. } => ErrorClass::Corrupt,
             Self::MissingObject { .. } => ErrorClass::Missing,
-            Self::EmptyObject { .. } => ErrorClass::Misuse,
-            Self::Locked { .. } | Self::Pending => ErrorClass::Busy,
+            Self::EmptyObject { .. } | Self::Panicked { .. } => ErrorClass::Misuse,
+            Self::Locked { .. } | Self::Pending | Self::Stopped => ErrorClass::Busy,
             Self::WrongKey
             | Self::KeyFile { .. }
             | Self::Format { .. }

@@ -6,6 +6,8 @@
 
 /// What is held of a part, read back.
 mod held;
+/// Comparing an upload with what was declared, and making it a file.
+mod finish;
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ use crate::intake::{CutRun, PartWriter, decode_open, encode_open};
 use crate::publish::{Published, Target};
 use crate::seal::{Purpose, Row};
 use crate::store::{Store, mask};
+
+pub use finish::Verified;
 
 /// Fragments of one part after which the next run first makes them one.
 const FRAGMENTS_MAX: usize = 32;
@@ -681,44 +685,6 @@ impl Store {
             now: self.now().steady,
         })?;
         self.upload(upload.id)
-    }
-
-    /// Makes an upload visible as a file: no byte is copied. The caller decided that it is complete.
-    ///
-    /// If anything else than BLAKE3 was declared at creation, all bytes are read once for it: this blocks for as long as
-    /// that takes, and the result is kept.
-    ///
-    /// # Errors
-    /// [`StoreError::Mismatch`] if the content is not what was declared now or at creation: the upload stays open.
-    /// [`Refusal::Incomplete`], [`Refusal::Unexpected`] and the other refusals of [`Publish`](crate::catalog::Publish).
-    pub fn finish_upload(
-        &self,
-        upload: &Upload,
-        size: Length,
-        expect: Expect,
-        declared: Option<FileHash>,
-    ) -> Result<Published, StoreError> {
-        let identity = Identity { blake3: self.upload_root(upload, size)?, size };
-        let ours: Digests = [Digest::from(identity.blake3)].into_iter().collect();
-        let now: Digests = declared.map(Digest::from).into_iter().collect();
-        let at_creation = self.declared(upload)?;
-        check_declared(&now, &ours)?;
-        check_declared(&at_creation, &ours)?;
-        let others = at_creation.algorithms().filter(|algorithm| *algorithm != Algorithm::Blake3);
-        let others = self.read_upload(upload).digests(Span::whole(size), others)?;
-        check_declared(&at_creation, &others)?;
-        let source = Source::Upload {
-            id: upload.id,
-            generation: upload.generation,
-            content_version: upload.content_version,
-        };
-        let target =
-            Target { space: upload.space, path: upload.path.clone(), expect, meta: upload.meta.clone() };
-        let published = self.publish(target, source, identity)?;
-        if !others.is_empty() {
-            self.keep_digests_of(upload.space, &published.fingerprint, &others);
-        }
-        Ok(published)
     }
 
     /// Makes a live blob that the caller may read visible as the file of an upload, instead of what that holds: an

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hapax_proto::dialect::native::SpanDigest;
 use hapax_proto::digest::{Algorithm, Digest};
 use hapax_proto::problem::{Kind, Problem};
-use hapax_proto::span::{Offset, Span};
+use hapax_proto::span::{Offset, SIZE_MAX, Span};
 use hapax_proto::upload::State;
 use hapax_store::catalog::{Upload, UploadId};
 use hapax_store::durable::Durable;
@@ -30,7 +30,8 @@ pub async fn digest_span(call: &Call<'_>, id: UploadId) -> Result<Response, Refu
         return Err(ended(upload.state).into());
     }
     let start = Offset::new(call.parsed("start")?.unwrap_or(0));
-    let end = Offset::new(call.parsed("end")?.ok_or_else(|| bad_field("end"))?);
+    let end = call.parsed("end")?.filter(|end| *end <= SIZE_MAX);
+    let end = Offset::new(end.ok_or_else(|| bad_field("end"))?);
     let span = Span::new(start, end).ok_or_else(|| bad_field("start"))?;
     let algorithm = call.parameter("alg")?.unwrap_or_else(|| Algorithm::Blake3.key().to_owned());
     let algorithm = Algorithm::from_str(&algorithm).map_err(|_| bad_field("alg"))?;

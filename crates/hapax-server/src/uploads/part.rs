@@ -10,7 +10,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART, PART_VALUE, PartNumber, PartValue};
 use hapax_proto::upload::{Held, PartRun, PartVerdict, State, decide_part};
-use hapax_store::catalog::{LaneId, Upload, UploadId};
+use hapax_store::catalog::{Counted, LaneId, Upload, UploadId};
 use hapax_store::error::StoreError;
 use hapax_store::lane::LaneGuard;
 use hapax_store::upload::{Ending, PartIntake, StoredRun};
@@ -18,7 +18,7 @@ use http::StatusCode;
 
 use crate::body::{Bounds, Ended, Pumped, Sink, Stop, pump};
 use crate::call::{Call, bad_field};
-use crate::concat::{refuse_composed, settle_piece};
+use crate::concat::{is_settled, refuse_composed, settle_piece};
 use crate::refuse::ended;
 use crate::respond::{self, Refusal, Response};
 
@@ -53,7 +53,9 @@ pub async fn store_part(call: &mut Call<'_>, id: UploadId, part: PartNumber) -> 
         .await?;
     let stored = receive(call, &mut lane, run).await?;
     drop(lane);
-    settle_part(call, id).await?;
+    if !is_settled(&upload) {
+        settle_part(call, id).await?;
+    }
     answer(call, upload, part, stored, StatusCode::CREATED).await
 }
 
@@ -92,6 +94,8 @@ async fn decide(call: &Call<'_>, upload: &Upload, run: PartRun) -> Result<Decide
     let looked_up = upload.clone();
     let held = call.store(move |store| store.held_part(&looked_up, run.number)).await?;
     let problem = match decide_part(upload.state, upload.size, held, &run) {
+        // Its bytes are a file's: no other ones can come.
+        PartVerdict::Write { .. } if upload.counted == Counted::InFile => ended(State::Done),
         PartVerdict::Write { whole } => return Ok(Decided::Write { whole }),
         PartVerdict::AlreadyHeld => match held {
             Held::Whole { value } => return Ok(Decided::Held(value)),

@@ -1,10 +1,14 @@
 //! Accounts, tokens, housekeeping.
 
 use hapax_proto::dialect::native::{CreatedToken, SessionInfo, TokenInfo};
+use hapax_proto::span::{Length, SIZE_MAX};
 use hapax_server::admin::{CheckReport, StoreStats, SweepReport, UserInfo};
+use hapax_server::serve::ServeError;
+use hapax_store::account::NewToken;
+use hapax_store::catalog::{SpaceId, TOKENS_MAX};
 use serde_json::json;
 
-use crate::server::{PASSWORD, Running};
+use crate::server::{PASSWORD, Running, outside};
 use crate::wire::Client;
 
 fn with_password(server: &Running, user: &str, password: &str) -> Client {
@@ -189,5 +193,59 @@ async fn housekeeping_is_done_on_request() {
     let sweep = jobs.iter().find(|job| job.name == "sweep").unwrap();
     assert!(sweep.runs > 0 && sweep.failures == 0, "{sweep:?}");
     root.get("/metrics").await.expect(200);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_beyond_all_sizes_is_refused_and_stops_no_write() {
+    let server = Running::start().await;
+    let (root, alice) = (server.root(), server.alice());
+    for quota in [SIZE_MAX + 1, 1 << 63, u64::MAX] {
+        let body = json!({"name": "eve", "password": PASSWORD, "quota": quota});
+        root.json("POST", "/api/v1/admin/users", &body).await.refused(400, "bad-field");
+        let change = json!({"quota": quota});
+        root.json("PATCH", "/api/v1/admin/users/alice", &change).await.refused(400, "bad-field");
+        alice.send("PUT", &format!("/files/{quota}"), &[], "x").await.expect(201);
+    }
+    let users: Vec<UserInfo> = root.get("/api/v1/admin/users").await.expect(200).read();
+    assert!(users.iter().all(|user| user.name != "eve" && user.quota.is_none()), "{users:?}");
+    let most = json!({"quota": SIZE_MAX});
+    root.json("PATCH", "/api/v1/admin/users/alice", &most).await.expect(200);
+    alice.send("PUT", "/files/x", &[], "x").await.expect(201);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_commits_panic_ends_instead_of_refusing_every_write() {
+    let server = Running::start().await;
+    // No request gets so far with such a number.
+    let mut failure = server.store.failure();
+    let failed = outside(|| server.store.set_quota(SpaceId(1), Some(Length::new(u64::MAX))));
+    assert!(failed.is_err());
+    failure.wait_for(Option::is_some).await.expect("a panic counts as a failure for good");
+    let ended = server.ended().await;
+    assert!(matches!(ended, Err(ServeError::Store(_))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_so_many_tokens_and_sessions_and_no_more() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let hashes = (0..TOKENS_MAX - 1).map(|number| *blake3::hash(&number.to_be_bytes()).as_bytes());
+    let user = outside(|| server.store.catalog().user("alice").unwrap().unwrap().id);
+    outside(|| {
+        for hash in hashes {
+            let (name, scope) = ("t".to_owned(), "read".to_owned());
+            server.store.add_token(NewToken { user, name, hash, scope, expires: None }).unwrap();
+        }
+    });
+    let create = json!({"name": "phone", "scope": ["read"], "expires": null});
+    alice.json("POST", "/api/v1/tokens", &create).await.refused(429, "too-many");
+    let password = json!({"user": "alice", "password": PASSWORD});
+    server.nobody().json("POST", "/api/v1/session", &password).await.refused(429, "too-many");
+    let tokens: Vec<TokenInfo> = alice.get("/api/v1/tokens").await.expect(200).read();
+    let last = tokens.last().unwrap().id;
+    alice.ask("DELETE", &format!("/api/v1/tokens/{last}"), &[]).await.expect(204);
+    server.nobody().json("POST", "/api/v1/session", &password).await.expect(201);
     server.end().await;
 }

@@ -3,7 +3,7 @@
 use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, Rules, Scope, Seed, quick_spans};
 use hapax_proto::dialect::native::{ClaimResult, ClaimResults, Tree};
 use hapax_proto::digest::{Algorithm, Digest, FileHash};
-use hapax_proto::span::Length;
+use hapax_proto::span::{Length, SIZE_MAX};
 use hapax_server::config::Config;
 use hapax_store::check::Depth;
 use hapax_store::job::Go;
@@ -513,5 +513,17 @@ async fn proofs_that_make_no_sense_are_refused_or_worth_nothing() {
     let some = json!({"items": [{"token": "", "proof": proof}, {"token": "é", "proof": proof}]});
     let answer = bob.json("POST", route, &some).await.expect(200).read::<ClaimResults>();
     assert_eq!(answer.results, [ClaimResult::Upload, ClaimResult::Upload]);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_beyond_all_sizes_is_refused_and_takes_no_other_claim_with_it() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let quick = |size: u64| json!({"path": "/x", "size": size, "digest": null, "quick": "00".repeat(32)});
+    let refused = ClaimResult::Refused { problem: "bad-field".to_owned(), status: 400 };
+    let items = vec![quick(u64::MAX), quick(1 << 63), quick(SIZE_MAX + 1), quick(SIZE_MAX)];
+    let answers = claim(&alice, items).await;
+    assert_eq!(answers, [refused.clone(), refused.clone(), refused, ClaimResult::Absent]);
     server.end().await;
 }

@@ -3,9 +3,10 @@
 use data_encoding::BASE64;
 use hapax_proto::digest::FileHash;
 use hapax_proto::tree::PART;
+use hapax_store::catalog::{UploadId, WAITING_MAX};
 use serde_json::Value;
 
-use crate::server::Running;
+use crate::server::{Running, outside};
 use crate::wire::{Answer, Client};
 
 const V: (&str, &str) = ("Tus-Resumable", "1.0.0");
@@ -240,4 +241,94 @@ async fn names_that_are_taken_give_way_as_for_any_upload() {
     let overwrite = named("x") + ",overwrite";
     compose(&alice, &[&a], &[("Upload-Metadata", &overwrite)]).await.expect(201);
     assert_eq!(alice.get("/files/x").await.expect(200).body, b"a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_became_part_of_a_file_does_not_grow_past_the_quota() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1000}"#).await.expect(200);
+    let url = piece(&alice, b"a").await;
+    compose(&alice, &[&url], &[("Upload-Metadata", &named("x"))]).await.expect(201);
+    let native = url.replace("/tus/", "/api/v1/uploads/");
+    let id = UploadId::parse(url.rsplit('/').next().unwrap()).unwrap();
+    let row = || outside(|| server.store.upload(id).unwrap());
+    let before = row();
+    for size in ["999999999999999", "1", "0"] {
+        let body = format!(r#"{{"size":{size}}}"#);
+        alice.send("POST", &format!("{native}/resize"), &[], &body).await.refused(409, "already-complete");
+    }
+    // What is held is held; anything else comes too late.
+    alice.send("PUT", &format!("{native}/parts/0"), &[], "b").await.refused(409, "already-complete");
+    alice.send("PUT", &format!("{native}/parts/1"), &[], "b").await.refused(404, "part-out-of-range");
+    patch(&alice, &url, 1, b"").await.expect(204);
+    assert_eq!(row(), before, "its end does not move either");
+    compose(&alice, &[&url, &url], &[("Upload-Metadata", &named("y"))]).await.expect(201);
+    assert_eq!(alice.get("/files/y").await.expect(200).body, b"aa", "it still serves as a member");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_the_quota_is_refused_before_it_is_read() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1000}"#).await.expect(200);
+    let url = piece(&alice, &[7; 400]).await;
+    let wrong = BASE64.encode("00".repeat(32).as_bytes());
+    let declared = |name: &str| format!("{},sha256 {wrong}", named(name));
+    let three = [&*url; 3];
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(507, "quota");
+    // It waits for room, as what declares nothing does.
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(507, "quota");
+    compose(&alice, &three[1..], &[("Upload-Metadata", &declared("y"))])
+        .await
+        .refused(460, "checksum-mismatch");
+    server.root().send("PATCH", "/api/v1/admin/users/alice", &[], r#"{"quota":1200}"#).await.expect(200);
+    compose(&alice, &three, &[("Upload-Metadata", &declared("x"))]).await.refused(460, "checksum-mismatch");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_piece_is_not_settled_again_by_who_asks_for_it() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let quota = async |bytes: u32| {
+        let change = format!(r#"{{"quota":{bytes}}}"#);
+        server.root().send("PATCH", "/api/v1/admin/users/alice", &[], &change).await.expect(200);
+    };
+    quota(1).await;
+    let url = begin(&alice, 1).await;
+    let metadata = named("x");
+    let created = compose(&alice, &[&*url; 3], &[("Upload-Metadata", &metadata)]).await.expect(201);
+    patch(&alice, &url, 0, b"a").await.expect(204);
+    quota(3).await;
+    // What came after it was settled when it came.
+    head(&alice, &url).await.expect(200);
+    patch(&alice, &url, 1, b"").await.expect(204);
+    alice.get("/files/x").await.refused(404, "not-found");
+    head(&alice, created.field("location")).await.expect(200);
+    assert_eq!(alice.get("/files/x").await.expect(200).body, b"aaa");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_wholes_wait_for_one_piece_and_no_more() {
+    let server = Running::start().await;
+    let alice = server.alice();
+    let (done, open) = (piece(&alice, b"a").await, begin(&alice, 1).await);
+    let name = |number: u32| named(&format!("f{number}"));
+    for number in 0..WAITING_MAX {
+        compose(&alice, &[&done, &open], &[("Upload-Metadata", &name(number))]).await.expect(201);
+    }
+    let more = name(WAITING_MAX);
+    let fields = [("Upload-Metadata", more.as_str())];
+    compose(&alice, &[&open], &fields).await.refused(429, "too-many");
+    // Who lost the answer is told it all the same.
+    compose(&alice, &[&done, &open], &[("Upload-Metadata", &name(0))]).await.expect(201);
+    patch(&alice, &open, 0, b"b").await.expect(204);
+    for number in 0..WAITING_MAX {
+        assert_eq!(alice.get(&format!("/files/f{number}")).await.expect(200).body, b"ab");
+    }
+    compose(&alice, &[&open], &fields).await.expect(201);
+    server.end().await;
 }

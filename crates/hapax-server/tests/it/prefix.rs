@@ -283,6 +283,97 @@ async fn two_readings_of_an_account_at_once_and_none_for_a_client_that_went_away
     server.end().await;
 }
 
+/// An upload whose bytes are all there, and whose file has to be read before it appears, because of what was declared.
+struct Declared {
+    client: Client,
+    url: String,
+    name: &'static str,
+}
+
+impl Declared {
+    /// Tells whether the file is there.
+    async fn is_file(&self) -> bool {
+        self.client.get(&format!("/files/{}", self.name)).await.status == 200
+    }
+}
+
+fn base64(text: &str) -> String {
+    data_encoding::BASE64.encode(text.as_bytes())
+}
+
+/// Creates an upload by tus that declares the SHA-256 of `abc`, and returns the answer.
+async fn declared(client: &Client, name: &str, fields: &[(&str, &str)]) -> Answer {
+    let mut hasher = Hasher::new([Algorithm::Sha256]);
+    hasher.update(b"abc");
+    let sha256 = hasher.digests().get(Algorithm::Sha256).unwrap().hex();
+    let metadata = format!("filename {},sha256 {}", base64(name), base64(&sha256));
+    let own = [V, ("Upload-Metadata", metadata.as_str())];
+    client.send("POST", "/tus/", &[&own[..], fields].concat(), "").await
+}
+
+async fn last_bytes(client: &Client, url: &str, fields: &[(&str, &str)]) -> Answer {
+    client.send("PATCH", url, &[&[("Upload-Offset", "0")][..], fields].concat(), "abc").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_declared_is_read_for_two_at_once_and_the_others_conclude_later() {
+    let server = Running::start().await;
+    let other = Upload::of(&server, P + 1).await;
+    other.put(0, &noise(P)).await.expect(201);
+    let before = objects(&server, &[]);
+    let upload = Upload::of(&server, P).await;
+    upload.put(0, &noise(P)).await.expect(201);
+    let [object] = &objects(&server, &before)[..] else { panic!("one part is one object") };
+    let mut held = HeldBack::begin(&upload, object).await;
+    while other.digest("end=9&alg=md5").await.status != 429 {
+        held.insist().await;
+    }
+
+    let alice = server.alice();
+    let created = declared(&alice, "whole", &[("Upload-Length", "3")]).await.expect(201);
+    let whole = Declared { client: alice, url: created.field("location").to_owned(), name: "whole" };
+    last_bytes(&whole.client, &whole.url, &[V, TUS_BYTES]).await.refused(429, "too-many");
+
+    let alice = server.alice();
+    let piece = [V, ("Upload-Concat", "partial"), ("Upload-Length", "3")];
+    let piece = alice.send("POST", "/tus/", &piece, "").await.expect(201).field("location").to_owned();
+    let concat = format!("final;{piece}");
+    let created = declared(&alice, "composed", &[("Upload-Concat", &concat)]).await.expect(201);
+    let composed = Declared { client: alice, url: created.field("location").to_owned(), name: "composed" };
+    // It is no mistake of the piece.
+    last_bytes(&composed.client, &piece, &[V, TUS_BYTES]).await.expect(204);
+    declared(&composed.client, "late", &[("Upload-Concat", &concat)]).await.refused(429, "too-many");
+
+    let alice = server.alice();
+    let digest = digest_field(Algorithm::Sha256, b"abc");
+    let opened = [MORE, ("Repr-Digest", digest.as_str())];
+    let created = alice.send("PUT", "/files/ietf", &opened, "").await.expect(201);
+    let ietf = Declared { client: alice, url: created.field("location").to_owned(), name: "ietf" };
+    let last = [("Upload-Complete", "?1"), IETF_BYTES];
+    last_bytes(&ietf.client, &ietf.url, &last).await.refused(429, "too-many");
+
+    for waiting in [&whole, &composed, &ietf] {
+        assert!(!waiting.is_file().await, "{}", waiting.name);
+    }
+    for waiting in [&whole, &composed] {
+        waiting.client.ask("HEAD", &waiting.url, &[V]).await.expect(423);
+    }
+    held.readings.clear();
+    while other.digest("end=9&alg=md5").await.status == 429 {}
+    for waiting in [&whole, &composed] {
+        let told = waiting.client.ask("HEAD", &waiting.url, &[V]).await.expect(200);
+        assert_eq!(told.field("upload-offset"), "3");
+    }
+    let again = [&[("Upload-Offset", "3")][..], &last].concat();
+    ietf.client.send("PATCH", &ietf.url, &again, "").await.expect(201);
+    declared(&composed.client, "late", &[("Upload-Concat", &concat)]).await.expect(201);
+    for done in [&whole, &composed, &ietf] {
+        assert!(done.is_file().await, "{}", done.name);
+    }
+    held.end().await;
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_span_that_is_there_has_a_digest_in_every_algorithm() {
     let server = Running::start().await;
@@ -321,6 +412,9 @@ async fn any_span_that_is_there_has_a_digest_in_every_algorithm() {
         "end=5&end=6",
         "start=&end=5",
         "end=99999999999999999999",
+        "end=1000000000000000",
+        "start=9223372036854775808&end=9223372036854775809",
+        "start=18446744073709551615&end=18446744073709551615",
     ] {
         upload.digest(query).await.refused(400, "bad-field");
     }

@@ -142,6 +142,11 @@ impl Running {
         format!("http://{}{path}", self.address)
     }
 
+    /// Waits until it ended by itself, and returns how.
+    pub(crate) async fn ended(self) -> Result<(), ServeError> {
+        self.task.await.unwrap()
+    }
+
     /// Tells it to end, waits until it did, and checks what it leaves behind.
     pub(crate) async fn end(self) {
         self.shutdown.send(()).unwrap();

@@ -210,6 +210,9 @@ pub enum Counted {
 /// How long an upload lives at most after a file was composed of it.
 pub const COMPOSED_KEPT: Duration = Duration::from_hours(1);
 
+/// How many open uploads may be composed of one: each is looked at when that one has all its bytes.
+pub const WAITING_MAX: u32 = 16;
+
 /// What the completion of an upload came to, kept for a repeated `complete`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
@@ -282,6 +285,9 @@ pub struct Token {
     /// When it ends.
     pub expires: Option<Timestamp>,
 }
+
+/// How many tokens a user may have, sessions among them.
+pub const TOKENS_MAX: u32 = 1_000;
 
 /// A space and what lies in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

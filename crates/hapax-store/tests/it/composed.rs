@@ -283,3 +283,20 @@ fn a_composed_file_outlives_its_members_and_frees_their_room_with_itself() {
     world.store.identify_pending(UNPACED).unwrap();
     world.assert_sound();
 }
+
+#[test]
+fn the_reading_of_a_composed_file_ends_when_it_is_told_to() {
+    let world = World::new();
+    let bytes = noise(3 << 20, 1);
+    let declared: Digests = [Digest::from(FileHash::of(&bytes))].into_iter().collect();
+    let upload = whole(&world, "/x", vec![member(&world, &bytes)], declared);
+    let upload = world.store.compose(&upload).unwrap();
+    let size = Length::of(&bytes);
+    let read = Cell::new(Length::ZERO);
+    let once = |length: Length| if read.replace(length).is_zero() { Go::On } else { Go::Stop };
+    let stopped = world.store.verify_composed(&upload, size, &once);
+    assert!(matches!(stopped, Err(StoreError::Stopped)), "{stopped:?}");
+    assert!(read.get() < size);
+    let verified = world.store.verify_composed(&upload, size, UNPACED).unwrap();
+    world.store.finish_composed_as(&upload, size, Expect::Nothing, verified.as_ref()).unwrap();
+}

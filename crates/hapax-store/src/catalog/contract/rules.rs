@@ -20,6 +20,7 @@ mod dates;
 mod digests;
 mod holders;
 mod instead;
+mod tokens;
 mod upkeep;
 
 const T0: Timestamp = Timestamp::from_secs(1_000);

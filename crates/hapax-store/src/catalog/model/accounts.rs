@@ -7,7 +7,8 @@ use hapax_proto::upload::State;
 
 use super::tables::{EntryRow, SpaceRow, Tables, sum};
 use crate::catalog::{
-    Answer, Counted, Outcome, Refusal, Space, SpaceId, Token, TokenId, Upload, UploadId, User, UserId,
+    Answer, Counted, Outcome, Refusal, Space, SpaceId, TOKENS_MAX, Token, TokenId, Upload, UploadId, User,
+    UserId,
 };
 use crate::clock::Moment;
 
@@ -82,6 +83,14 @@ impl Tables {
         }
         if self.tokens.contains_key(&hash) {
             return Err(Refusal::Exists);
+        }
+        let most = TOKENS_MAX as usize;
+        if self.tokens_of(token.user).len() >= most {
+            let ended = |row: &Token| row.expires.is_some_and(|expires| expires <= token.created);
+            self.tokens.retain(|_, row| row.user != token.user || !ended(row));
+            if self.tokens_of(token.user).len() >= most {
+                return Err(Refusal::TooManyTokens);
+            }
         }
         let id = token.id;
         self.tokens.insert(hash, token);

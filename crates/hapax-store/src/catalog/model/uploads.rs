@@ -8,7 +8,7 @@ use super::objects::{Fate, is_in_first};
 use super::tables::{Content, Tables, UploadRow, overlap};
 use crate::catalog::{
     Answer, COMPOSED_KEPT, ContentId, Counted, Lane, LaneId, NewUpload, OpenPart, Outcome, Refusal, Store,
-    Upload, UploadId, UserId,
+    Upload, UploadId, UserId, WAITING_MAX,
 };
 use crate::clock::Timestamp;
 
@@ -32,6 +32,12 @@ impl Tables {
             return Err(Refusal::Superseded);
         }
         Ok(upload)
+    }
+
+    /// Returns one whose bytes or size may change: not one that became part of a file.
+    fn changeable_upload(&mut self, id: UploadId, generation: u32) -> Result<&mut Upload, Refusal> {
+        let upload = self.open_upload(id, generation)?;
+        if upload.counted == Counted::InFile { Err(Refusal::Ended(State::Done)) } else { Ok(upload) }
     }
 
     pub(super) fn create_upload(&mut self, new: &NewUpload) -> Answer {
@@ -87,7 +93,11 @@ impl Tables {
             upload.user == new.user && upload.state == State::Open && upload.counted != Counted::InMembers
         };
         let known = |id: &UploadId| self.uploads.get(id).is_some_and(|row| fits(&row.upload));
-        if new.members.iter().all(known) { Ok(()) } else { Err(Refusal::NotFound) }
+        if !new.members.iter().all(known) {
+            return Err(Refusal::NotFound);
+        }
+        let is_awaited = |id: &UploadId| self.composed_of(*id).len() >= WAITING_MAX as usize;
+        if new.members.iter().any(is_awaited) { Err(Refusal::TooManyUploads) } else { Ok(()) }
     }
 
     /// The bytes of the members are a file's from now on.
@@ -110,7 +120,7 @@ impl Tables {
     }
 
     pub(super) fn store(&mut self, store: &Store) -> Answer {
-        let upload = self.open_upload(store.upload, store.generation)?.clone();
+        let upload = self.changeable_upload(store.upload, store.generation)?.clone();
         let lane = (store.upload, store.lane);
         if self.lanes.get(&lane).is_some_and(|lane| lane.epoch >= store.epoch) {
             return Err(Refusal::Superseded);
@@ -142,7 +152,7 @@ impl Tables {
     }
 
     pub(super) fn resize(&mut self, id: UploadId, generation: u32, resize: &Resize) -> Answer {
-        let upload = self.open_upload(id, generation)?.clone();
+        let upload = self.changeable_upload(id, generation)?.clone();
         if resize.keep > resize.size.end() {
             return Err(Refusal::Malformed("more is kept than the new size holds"));
         }

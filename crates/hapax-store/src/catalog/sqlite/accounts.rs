@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{EntryId, Outcome, Refusal, SpaceId, Token, TokenId, User, UserId};
-use super::{Applied, entries, row, spaces, uploads};
+use super::super::{EntryId, Outcome, Refusal, SpaceId, TOKENS_MAX, Token, TokenId, User, UserId};
+use super::{Applied, Stop, entries, row, spaces, uploads};
 use crate::clock::{Moment, Timestamp};
 
 const USER_COLUMNS: &str = "u.id, u.name, u.password, u.admin, u.space, u.\"group\", u.created";
@@ -97,11 +97,26 @@ pub(super) fn add_token(
     if db.prepare_cached("SELECT 1 FROM tokens WHERE hash = ?1")?.exists([&hash[..]])? {
         return Err(Refusal::Exists.into());
     }
+    make_room(db, user, now)?;
     db.prepare_cached(
         "INSERT INTO tokens (user, name, hash, scope, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![user.0, name, &hash[..], scope, row::time(now), expires.map(row::time)])?;
     Ok(Outcome::Token(TokenId(db.last_insert_rowid())))
+}
+
+/// Sees to it that a user may have one token more: what ended goes, if there are as many as may be.
+fn make_room(db: &Connection, user: UserId, now: Timestamp) -> Result<(), Stop> {
+    let is_full = || -> rusqlite::Result<bool> {
+        db.prepare_cached("SELECT count(*) >= ?2 FROM tokens WHERE user = ?1")?
+            .query_row([user.0, i64::from(TOKENS_MAX)], |found| found.get(0))
+    };
+    if !is_full()? {
+        return Ok(());
+    }
+    db.prepare_cached("DELETE FROM tokens WHERE user = ?1 AND expires <= ?2")?
+        .execute([user.0, row::time(now)])?;
+    if is_full()? { Err(Refusal::TooManyTokens.into()) } else { Ok(()) }
 }
 
 pub(super) fn remove_token(db: &Connection, user: UserId, token: TokenId) -> Applied {

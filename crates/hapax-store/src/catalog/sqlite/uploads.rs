@@ -1,5 +1,7 @@
 //! Uploads and their lanes: created, filled, resized, and ended in exactly one way.
 
+use std::collections::BTreeSet;
+
 use hapax_proto::name::EntryPath;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::PartNumber;
@@ -8,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::{
     COMPOSED_KEPT, Completion, ContentId, Counted, Intent, Lane, LaneId, Meta, NewUpload, OpenPart, Outcome,
-    Publish, Refusal, SpaceId, Store, Upload, UploadId, UserId,
+    Publish, Refusal, SpaceId, Store, Upload, UploadId, UserId, WAITING_MAX,
 };
 use super::blobs::Fate;
 use super::{Applied, Stop, blobs, row, spaces};
@@ -87,6 +89,15 @@ pub(super) fn open(db: &Connection, id: UploadId, generation: u32) -> Result<Upl
     }
     if upload.generation != generation {
         return Err(Refusal::Superseded.into());
+    }
+    Ok(upload)
+}
+
+/// Returns an upload whose bytes or size may change: those of one that became part of a file are the file's.
+fn changeable(db: &Connection, id: UploadId, generation: u32) -> Result<Upload, Stop> {
+    let upload = open(db, id, generation)?;
+    if upload.counted == Counted::InFile {
+        return Err(Refusal::Ended(State::Done).into());
     }
     Ok(upload)
 }
@@ -195,7 +206,7 @@ pub(super) fn create(db: &Connection, new: &NewUpload) -> Applied {
     Ok(Outcome::Upload { id: new.id, created: true })
 }
 
-/// Refuses members that are not open uploads of the same user, or are composed themselves.
+/// Refuses members that are not open uploads of the same user, or are composed themselves, or that too many wait for.
 fn check_members(db: &Connection, new: &NewUpload) -> Result<(), Stop> {
     let mut known = db.prepare_cached(
         "SELECT 1 FROM uploads WHERE id = ?1 AND user = ?2 AND state = 0 AND counted <> ?3",
@@ -203,6 +214,13 @@ fn check_members(db: &Connection, new: &NewUpload) -> Result<(), Stop> {
     for member in &new.members {
         if !known.exists(params![&member.0[..], new.user.0, row::counted(Counted::InMembers)])? {
             return Err(Refusal::NotFound.into());
+        }
+    }
+    // Only open uploads have members.
+    let mut waiting = db.prepare_cached("SELECT count(DISTINCT upload) FROM members WHERE member = ?1")?;
+    for member in new.members.iter().collect::<BTreeSet<_>>() {
+        if waiting.query_row([&member.0[..]], |found| row::get_u32(found, 0))? >= WAITING_MAX {
+            return Err(Refusal::TooManyUploads.into());
         }
     }
     Ok(())
@@ -221,7 +239,7 @@ pub(super) fn composed_of(db: &Connection, member: UploadId) -> rusqlite::Result
 }
 
 pub(super) fn store(db: &Connection, store: &Store) -> Applied {
-    let upload = open(db, store.upload, store.generation)?;
+    let upload = changeable(db, store.upload, store.generation)?;
     let before = lane(db, store.upload, store.lane)?;
     if before.as_ref().is_some_and(|lane| store.epoch <= lane.epoch) {
         return Err(Refusal::Superseded.into());
@@ -327,7 +345,7 @@ pub(super) fn resize(db: &Connection, intent: &Intent) -> Applied {
     let Intent::Resize { upload: id, generation, size, mtime, keep, now } = intent else {
         return Err(Refusal::Malformed("not a resize").into());
     };
-    let upload = open(db, *id, *generation)?;
+    let upload = changeable(db, *id, *generation)?;
     if *keep > size.end() {
         return Err(Refusal::Malformed("more is kept than the new size holds").into());
     }

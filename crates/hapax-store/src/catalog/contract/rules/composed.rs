@@ -1,7 +1,7 @@
 //! Uploads that are composed of others, and the blobs that come of them: pending until somebody has read them.
 
 use super::*;
-use crate::catalog::{COMPOSED_KEPT, Counted, MaskedValue};
+use crate::catalog::{COMPOSED_KEPT, Counted, MaskedValue, WAITING_MAX};
 use crate::key::Fingerprint;
 
 /// Opens an upload that is composed of others.
@@ -61,6 +61,31 @@ fn members_are_open_uploads_of_the_same_user_with_none_of_their_own() {
 }
 
 #[test]
+fn so_many_wait_for_one_piece_and_no_more() {
+    on_each(|catalog| {
+        let new = |number, members: &[u8]| {
+            let members = members.iter().copied().map(upload).collect();
+            Intent::CreateUpload(Box::new(NewUpload { members, uploads_max: 99, ..new_upload(number, None) }))
+        };
+        for number in [1, 2, 3] {
+            commit(catalog, create(number, Some(cells(1)))).unwrap();
+        }
+        let first = 10;
+        let end = first + u8::try_from(WAITING_MAX).unwrap();
+        for number in first..end {
+            commit(catalog, new(number, &[1, 2, 1])).unwrap();
+        }
+        for members in [&[1][..], &[2], &[3, 3, 1]] {
+            assert_eq!(commit(catalog, new(99, members)), Err(Refusal::TooManyUploads));
+        }
+        commit(catalog, new(99, &[3])).unwrap();
+        let gone = Intent::EndUpload { upload: upload(first), state: State::Cancelled, now: T0 };
+        commit(catalog, gone).unwrap();
+        commit(catalog, new(end, &[3, 1, 2])).unwrap();
+    });
+}
+
+#[test]
 fn a_composed_file_is_counted_once() {
     on_each(|catalog| {
         let reserved = || {
@@ -76,6 +101,30 @@ fn a_composed_file_is_counted_once() {
         assert_eq!((member.state, member.counted), (State::Open, Counted::InFile));
         assert!(member.expires <= at(9).after(COMPOSED_KEPT));
         assert_eq!(catalog.members(upload(3)).unwrap(), []);
+    });
+}
+
+#[test]
+fn what_became_part_of_a_file_does_not_grow_uncounted() {
+    on_each(|catalog| {
+        composed(catalog);
+        commit(catalog, pending(3, 1, "/f", cells(2))).unwrap();
+        let before = row(catalog, 1);
+        let resize = |size| Intent::Resize {
+            upload: upload(1),
+            generation: 0,
+            size,
+            mtime: None,
+            keep: Offset::ZERO,
+            now: at(10),
+        };
+        for size in [cells(9), cells(1), cells(0)] {
+            assert_eq!(commit(catalog, resize(size)), Err(Refusal::Ended(State::Done)));
+        }
+        let more = Store { expires: at(99_000_000), ..put(1, vec![extent(0, 1, DIR, 7)]) };
+        assert_eq!(commit(catalog, stored(more)), Err(Refusal::Ended(State::Done)));
+        assert_eq!(row(catalog, 1), before, "its end does not move either");
+        commit(catalog, compose(4, &[2, 1])).unwrap();
     });
 }
 
