@@ -280,13 +280,28 @@ pub(crate) async fn unless_there(
         return Err(refusal);
     }
     // Asked until it is answered: a server that refused a body early may close the very connection this goes out on.
+    match there(client, target, ours, progress).await {
+        Ok(Some(completed)) => Ok(completed),
+        _ => Err(refusal),
+    }
+}
+
+/// Looks whether the target holds the very content; `None` if it holds another, or nothing.
+pub(crate) async fn there(
+    client: &Client,
+    target: &Target,
+    ours: Identity,
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Completed>, TransferError> {
     match repeat(&client.policy, progress, || client.api.stat(&target.path)).await {
         Ok(EntryInfo { path, etag: Some(etag), size: Some(size), blake3: Some(blake3), version, .. })
             if blake3 == ours.blake3 && size == ours.size.get() =>
         {
-            Ok(Completed { path, etag, size, blake3, version, replaced: false })
+            Ok(Some(Completed { path, etag, size, blake3, version, replaced: false }))
         }
-        _ => Err(refusal),
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.problem(), Some(Kind::NotFound | Kind::NotAFolder)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

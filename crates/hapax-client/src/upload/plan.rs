@@ -267,6 +267,8 @@ pub(super) struct Planned {
     pub(super) kept: Length,
     /// How many parts may be on the way at once.
     pub(super) parts_in_flight: usize,
+    /// Whether the upload became a file before, of which this session did not hear.
+    pub(super) is_done: bool,
 }
 
 /// Finds or creates the upload of a source, gives it the source's size, and plans what to send.
@@ -324,6 +326,7 @@ fn planned(
         steps: open,
         kept: facts.size().checked_sub(missing).expect("no more is missing than the source has"),
         parts_in_flight: transfer.put.cut.parts_in_flight.min(allowed).max(1),
+        is_done: theirs.state == Some(State::Done),
     }
 }
 

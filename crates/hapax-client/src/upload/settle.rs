@@ -3,13 +3,13 @@
 
 use hapax_proto::dialect::native::{Complete, Completed};
 use hapax_proto::digest::{FileHash, Identity};
-use hapax_proto::problem::Kind;
+use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::tree::{merge_parts, part_count};
 
 use super::plan::{Journal, Planned};
 use super::{Transfer, is_gone};
 use crate::attempt::Attempts;
-use crate::claim::unless_there;
+use crate::claim::{claim, there, unless_there};
 use crate::error::TransferError;
 use crate::source::{Facts, Source};
 
@@ -17,6 +17,8 @@ use crate::source::{Facts, Source};
 pub(super) enum Settled {
     /// It is a file now.
     Stored { stored: Completed, blake3: FileHash },
+    /// It was a file before, which is not there any more; but the server has the content still.
+    Linked { stored: Completed, blake3: FileHash },
     /// The source is another version than the one whose parts are there.
     Changed,
     /// The upload is not there any more.
@@ -62,6 +64,9 @@ pub(super) async fn settle(
     let values = transfer.journal.values(part_count(facts.size())).expect("every part was hashed or known");
     let blake3 = merge_parts(&values).expect("an upload of a file has two parts or more");
     let identity = Identity { blake3, size: facts.size() };
+    if planned.is_done {
+        return look_at_published(transfer, (source, facts), blake3).await;
+    }
     let complete = Complete { size: facts.size().get(), blake3: Some(blake3) };
     let client = &transfer.client;
     let mut attempts = Attempts::new(&client.policy, &transfer.progress, 0);
@@ -85,4 +90,25 @@ pub(super) async fn settle(
             _ => attempts.after(error, 0).await?,
         }
     }
+}
+
+/// Looks what became of an upload that was published before: somebody may have moved or removed the file since, or written
+/// over it, or it was made of another version of the source. To repeat `complete` would only repeat its first answer.
+async fn look_at_published(
+    transfer: &Transfer,
+    (source, facts): (&Source, Facts),
+    blake3: FileHash,
+) -> Result<Settled, TransferError> {
+    let (client, target, progress) = (&transfer.client, &transfer.put.target, &transfer.progress);
+    let identity = Identity { blake3, size: facts.size() };
+    if let Some(stored) = there(client, target, identity, progress).await? {
+        return Ok(Settled::Stored { stored, blake3 });
+    }
+    // What the server has elsewhere by now need not be sent again.
+    if let Some(stored) = claim(client, target, source, (&facts, blake3), progress).await? {
+        return Ok(Settled::Linked { stored, blake3 });
+    }
+    let doing = format!("complete the upload to {}", target.path);
+    let problem = Box::new(Problem::new(Kind::AlreadyComplete));
+    Ok(Settled::Gone(TransferError::Refused { doing, problem, retry_after: None }))
 }

@@ -71,7 +71,7 @@ pub(crate) struct Upload {
     pub(crate) parts: BTreeMap<u32, (Bytes, PartValue)>,
     pub(crate) partial: BTreeMap<u32, Vec<u8>>,
     create: CreateUpload,
-    answer: Option<(Complete, Completed)>,
+    answer: Option<Completed>,
 }
 
 /// Everything the server knows.
@@ -513,10 +513,7 @@ fn complete(store: &mut Store, id: &str, complete: &Complete) -> Result<Reply, F
     };
     match decide_finish(&facts, &Finish { size: Length::new(complete.size) }) {
         FinishVerdict::Publish => {}
-        FinishVerdict::Replay => match &upload.answer {
-            Some((asked, answer)) if asked == complete => return Ok(json(StatusCode::OK, answer)),
-            _ => return Err(Kind::AlreadyComplete.into()),
-        },
+        FinishVerdict::Replay => return replay(&upload, complete),
         FinishVerdict::Ended(_) => return Err(Kind::UploadGone.into()),
         FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
         FinishVerdict::Incomplete => return Err(Kind::Incomplete.into()),
@@ -531,8 +528,18 @@ fn complete(store: &mut Store, id: &str, complete: &Complete) -> Result<Reply, F
     }
     let answer = store.publish(&path, bytes.into(), mtime, executable);
     let upload = store.upload(id)?;
-    (upload.state, upload.answer) = (State::Done, Some((complete.clone(), answer.clone())));
+    (upload.state, upload.answer) = (State::Done, Some(answer.clone()));
     Ok(json(StatusCode::CREATED, &answer))
+}
+
+/// Answers a repeated `complete` as the first was answered, if it asks for the same, whatever became of the file.
+fn replay(upload: &Upload, complete: &Complete) -> Result<Reply, Failure> {
+    let answer = upload.answer.as_ref().ok_or(Kind::AlreadyComplete)?;
+    match complete.blake3 {
+        _ if complete.size != answer.size => Err(Kind::InconsistentUploadLength.into()),
+        Some(blake3) if blake3 != answer.blake3 => Err(Kind::FinalDigestMismatch.into()),
+        _ => Ok(json(StatusCode::OK, answer)),
+    }
 }
 
 pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {

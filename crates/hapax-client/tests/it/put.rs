@@ -267,6 +267,55 @@ async fn lost_answers_leave_no_orphan_and_no_second_file() {
     }
 }
 
+/// Begins a put whose upload becomes a file, which it does not hear of.
+async fn put_unheard(bench: &Bench) {
+    bench.fake.script(first(1, "POST /api/v1/uploads/u", Fault::LoseAnswer));
+    assert!(bench.put_once().await.is_err());
+    assert_eq!(bench.fake.store().uploads.last().unwrap().state, State::Done);
+    assert_eq!(bench.checkpoints(), 1);
+    bench.fake.take_counts();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_behind_a_complete_whose_answer_was_lost_is_put() {
+    let bench = Bench::new().await;
+    bench.write(&noise(2 * P, 60));
+    put_unheard(&bench).await;
+    overwrite(&bench.path(), 5, b"edited, and as long as before");
+    assert_eq!(bench.put().await.unwrap().how, How::Changed { sent: 2, parts: 2 });
+    bench.assert_stored("/a");
+    assert_eq!(bench.checkpoints(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_repeated_behind_a_lost_answer_says_what_stands_there_now() {
+    #[track_caller]
+    fn check(bench: &Bench, outcome: &Outcome, how: How, sent: usize) {
+        assert_eq!(outcome.how, how);
+        assert_eq!(bench.fake.take_counts().0, sent as u64);
+        bench.assert_stored("/a");
+        assert_eq!(bench.checkpoints(), 0);
+    }
+    let (bench, length) = (Bench::new().await, P + 5);
+    bench.write(&noise(length, 61));
+    put_unheard(&bench).await;
+    check(&bench, &bench.put().await.unwrap(), How::Resumed { kept: Length::new(length as u64) }, 0);
+    // Somebody else removed it, wrote over it, moved it away.
+    bench.write(&noise(length, 62));
+    put_unheard(&bench).await;
+    bench.fake.store().files.remove("/a");
+    check(&bench, &bench.put().await.unwrap(), How::Sent, length);
+    bench.write(&noise(length, 63));
+    put_unheard(&bench).await;
+    bench.fake.put("/a", b"theirs".to_vec());
+    check(&bench, &bench.put().await.unwrap(), How::Sent, length);
+    bench.write(&noise(length, 64));
+    put_unheard(&bench).await;
+    let moved = bench.fake.store().files.remove("/a").unwrap();
+    bench.fake.store().files.insert("/b".to_owned(), moved);
+    check(&bench, &bench.put().await.unwrap(), How::Instant, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_server_is_waited_for() {
     let bench = Bench::new().await;
