@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Flip,
     /// All of it is read and nothing is answered, for as long as the line is there.
     Stall,
+    /// It never arrives: all of it is read by something on the way, which answers 200 with a page of its own.
+    Portal,
 }
 
 type Script = Box<dyn FnMut(&str) -> Fault + Send>;
@@ -254,6 +256,10 @@ async fn serve(
         // Nothing more happens here.
         drop(running);
         return std::future::pending().await;
+    }
+    if fault == Fault::Portal {
+        Receiving { body, fault }.read(&store).await;
+        return Ok(Response::new(full("<title>Please log in</title>")));
     }
     if let Fault::Refuse(kind) = fault {
         return Ok(problem(&Problem::new(kind)));
@@ -677,6 +683,7 @@ async fn put_file(
     if !locked(store).holds(path, precondition.as_ref()) {
         return Err(Kind::PreconditionFailed.into());
     }
+    let fault = receiving.fault;
     let (bytes, ended) = receiving.read(store).await;
     if !ended {
         return Err(Failure::Break);
@@ -687,7 +694,12 @@ async fn put_file(
         return Err(Kind::BodyDigestMismatch.into());
     }
     let answer = locked(store).publish(path, bytes.into(), None, false);
-    Ok(json(if answer.replaced { StatusCode::OK } else { StatusCode::CREATED }, &answer))
+    let status = if answer.replaced { StatusCode::OK } else { StatusCode::CREATED };
+    if matches!(fault, Fault::CutAnswer(_)) {
+        let body = sending(store, &serde_json::to_vec(&answer).unwrap().into(), fault);
+        return Ok(Response::builder().status(status).body(body).unwrap());
+    }
+    Ok(json(status, &answer))
 }
 
 fn stat(store: &Store, path: &str) -> Result<Reply, Failure> {

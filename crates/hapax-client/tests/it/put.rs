@@ -676,6 +676,38 @@ async fn a_stream_is_put_up_to_its_end() {
     }
 }
 
+async fn put_bytes(bench: &Bench, attempts_max: u32, put: &Put) -> Result<Outcome, TransferError> {
+    let input = Input { bytes: io::Cursor::new(noise(70_000, 27)), fails: false };
+    put_stream(&bench.client(attempts_max).await, input, put, &bench.silent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_answered_on_the_way_is_not_taken_for_a_stored_stream() {
+    let bench = Bench::new().await;
+    bench.fake.script(|_| Fault::Portal);
+    let ended = put_bytes(&bench, 10, &put_to("/a")).await;
+    assert!(matches!(ended, Err(TransferError::Unreadable { .. })), "{ended:?}");
+    // An answer that breaks off says nothing yet.
+    bench.fake.script(|_| Fault::CutAnswer(20));
+    let ended = put_bytes(&bench, 1, &put_to("/a")).await;
+    assert!(matches!(ended, Err(TransferError::Disconnected { .. })), "{ended:?}");
+    bench.fake.script(first(1, "PUT /files/", Fault::CutAnswer(20)));
+    let stored = put_bytes(&bench, 2, &put_to("/a")).await.unwrap().stored;
+    assert_eq!(stored.version, bench.fake.store().files["/a"].version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_answer_was_lost_is_no_file_of_somebody_else() {
+    let bench = Bench::new().await;
+    let put = Put::new(Target { path: remote("/a"), precondition: Some(Precondition::Absent) });
+    bench.fake.script(first(1, "PUT /files/", Fault::LoseAnswer));
+    let outcome = put_bytes(&bench, 2, &put).await.unwrap();
+    assert_eq!(outcome.stored.version, bench.fake.store().files["/a"].version);
+    bench.fake.put("/a", b"theirs".to_vec());
+    let refused = put_bytes(&bench, 2, &put).await.unwrap_err();
+    assert_eq!(refused.problem(), Some(Kind::PreconditionFailed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_tree_is_linked_without_being_read() {
     let bench = Bench::new().await;
