@@ -178,7 +178,9 @@ impl Journal {
 
     /// Forgets a value that turned out not to hold any more, although the facts are the same.
     pub(super) fn forget_value(&self, part: PartNumber) {
-        self.known().values.remove(&part);
+        let mut known = self.known();
+        known.values.remove(&part);
+        known.raced.remove(&part);
     }
 
     pub(super) fn value(&self, part: PartNumber) -> Option<PartValue> {
@@ -191,9 +193,14 @@ impl Journal {
         (known.values.len() as u64 == parts).then(|| known.values.values().copied().collect())
     }
 
-    /// Takes the parts whose values must be looked at again before they are relied on.
-    pub(super) fn take_raced(&self) -> BTreeSet<PartNumber> {
-        std::mem::take(&mut self.known().raced)
+    /// Returns the parts whose values must be looked at again before they are relied on.
+    pub(super) fn raced(&self) -> BTreeSet<PartNumber> {
+        self.known().raced.clone()
+    }
+
+    /// Takes note that the value of a part was looked at again, and holds.
+    pub(super) fn confirmed(&self, part: PartNumber) {
+        self.known().raced.remove(&part);
     }
 
     pub(super) fn upload(&self) -> Option<String> {
