@@ -549,6 +549,19 @@ async fn redirects_are_followed_from_the_start_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_does_not_tell_the_next_host_where_it_came_from() {
+    let served = content(21);
+    let elsewhere = Wild::start(move |_, asked| good(asked, &served, "\"v\"")).await;
+    let there = format!("http://{}/file", elsewhere.address);
+    let bench = Bench::new(move |_, _| Reply::new(302, []).with("location", there.clone())).await;
+    let address = format!("http://{}/file?token=secret", bench.wild.address).parse().unwrap();
+    let fetch = Fetch { address, ..bench.wish() };
+    bench.fetch_with(&bench.web(1, Duration::from_mins(1)), &fetch).await.unwrap();
+    bench.assert_got(&content(21));
+    assert_eq!(elsewhere.asked().iter().find_map(|asked| asked.field("referer")), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_circle_of_redirects_ends() {
     let (error, _) = not_had(11, |_, asked| Reply::new(302, []).with("location", asked.target.clone())).await;
     assert!(matches!(error, TransferError::Redirected { .. }), "{error:?}");
