@@ -18,13 +18,13 @@ mod plan;
 
 mod part;
 
+mod small;
+
 mod settle;
 
 mod recognise;
 
 mod send;
-
-mod small;
 
 mod batch;
 
@@ -379,7 +379,7 @@ impl Transfer {
         let patience = self.client.policy.attempts_max.min(CANCEL_ATTEMPTS);
         let policy = Arc::new(Policy { attempts_max: patience, ..(*self.client.policy).clone() });
         if self.journal.is_unheard() {
-            plan::create(self, facts).await?;
+            plan::create(self, facts, None).await?;
         }
         let Some(id) = self.journal.upload() else { return Ok(()) };
         repeat(&policy, &self.progress, || self.client.api.cancel_upload(&id)).await

@@ -7,6 +7,7 @@ use hapax_proto::problem::{Kind, Problem};
 use hapax_proto::tree::{merge_parts, part_count};
 
 use super::plan::{Journal, Planned};
+use super::small::adorn;
 use super::{Transfer, is_gone};
 use crate::attempt::Attempts;
 use crate::claim::{claim, there, unless_there};
@@ -54,8 +55,23 @@ pub(super) async fn is_still(
     Ok(same && source.facts_now().await? == facts)
 }
 
-/// Publishes the upload, if its parts are those of one version of the source.
+/// Publishes the upload, if its parts are those of one version of the source, with the time and the bit of that version.
 pub(super) async fn settle(
+    transfer: &Transfer,
+    source: &Source,
+    facts: Facts,
+    planned: &Planned,
+) -> Result<Settled, TransferError> {
+    let settled = publish(transfer, source, facts, planned).await?;
+    if let Settled::Stored { stored, .. } = &settled
+        && !transfer.journal.is_told(facts)
+    {
+        adorn(&transfer.client, &transfer.put, (stored, facts), &transfer.progress).await?;
+    }
+    Ok(settled)
+}
+
+async fn publish(
     transfer: &Transfer,
     source: &Source,
     facts: Facts,
@@ -157,9 +173,10 @@ mod tests {
         let (log, records) = Log::open(folder.path(), &key).await.unwrap();
         let journal = Journal::new(log, records);
         // It was hashed as something else a moment ago, and its facts do not show that it was written since.
-        let mut hasher = PartHasher::new(PartNumber::FIRST);
-        hasher.update(&vec![2; 4 << 20]).unwrap();
-        journal.hashed(PartNumber::FIRST, &Hashed { hasher, settled: false, raced: true }).await.unwrap();
+        let mut other = PartHasher::new(PartNumber::FIRST);
+        other.update(&vec![2; 4 << 20]).unwrap();
+        let hashed = Hashed { hasher: other, settled: false, raced: true };
+        journal.hashed(PartNumber::FIRST, &hashed).await.unwrap();
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let hold = || {
@@ -178,8 +195,8 @@ mod tests {
         assert_eq!(journal.values(1), None);
         // What is hashed again is looked at again, once.
         let span = Span::whole(facts.size());
-        let hashed = source.hash_part(PartNumber::FIRST, span, facts).await.unwrap().unwrap();
-        journal.hashed(PartNumber::FIRST, &hashed).await.unwrap();
+        let again = source.hash_part(PartNumber::FIRST, span, facts).await.unwrap().unwrap();
+        journal.hashed(PartNumber::FIRST, &again).await.unwrap();
         assert!(is_still(&journal, &source, facts).await.unwrap());
         assert!(journal.raced().is_empty());
     }

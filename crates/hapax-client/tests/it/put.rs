@@ -1,6 +1,7 @@
 //! Putting: what crosses the line, what is stored, what is said, whatever happens on the way.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -314,6 +315,38 @@ async fn a_put_repeated_behind_a_lost_answer_says_what_stands_there_now() {
     let moved = bench.fake.store().files.remove("/a").unwrap();
     bench.fake.store().files.insert("/b".to_owned(), moved);
     check(&bench, &bench.put().await.unwrap(), How::Instant, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_and_the_bit_are_those_of_the_source_when_it_was_stored() {
+    let make_executable =
+        |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let touch = |path: &Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    };
+    // Before it became a file, and behind; and before anything was heard of the upload.
+    let (begin, complete) = ("POST /api/v1/uploads", "POST /api/v1/uploads/u");
+    let cases =
+        [(complete, Fault::Refuse(Kind::Quota)), (complete, Fault::LoseAnswer), (begin, Fault::LoseAnswer)];
+    for (what, fault) in cases {
+        let bench = Bench::new().await;
+        bench.write(&noise(P + 5, 65));
+        bench.fake.script(first(1, what, fault));
+        assert!(bench.put_once().await.is_err());
+        make_executable(&bench.path());
+        touch(&bench.path());
+        bench.put().await.unwrap();
+        bench.assert_stored("/a");
+        let stored = bench.fake.store().files["/a"].clone();
+        assert!(stored.executable, "{what} {fault:?}");
+        assert_eq!(stored.mtime.as_deref(), Some("2001-09-09T01:46:40.000000000Z"));
+        // What the server was told need not be told again.
+        let patches = bench.fake.requests_of("PATCH");
+        bench.write(&noise(P + 6, 66));
+        bench.put().await.unwrap();
+        assert_eq!(bench.fake.requests_of("PATCH"), patches);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
