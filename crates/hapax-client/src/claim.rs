@@ -22,7 +22,7 @@ use crate::cache::Digested;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
-use crate::source::{Facts, Source, Stamp, absolute, look};
+use crate::source::{Facts, Source, Stamp, absolute, look, show_writes};
 
 /// The smallest content that is claimed: sending less costs no more than asking.
 pub const CLAIM_MIN: Length = Length::new(64 * 1024);
@@ -227,18 +227,14 @@ pub(crate) async fn cached(client: &Client, path: &Path, facts: &Facts) -> Optio
     found.inspect_err(|error| tracing::debug!(%error, "the digest cache does not answer")).ok()?
 }
 
-/// Tells the cache what a file hashed to; a cache that fails is done without.
+/// Tells the cache what a file hashed to that a [`Source`] was opened for; a cache that fails is done without.
 pub(crate) async fn remember(
     client: &Client,
     path: &Path,
     (facts, begun): (&Facts, Stamp),
     blake3: FileHash,
 ) {
-    if let Some(cache) = &client.cache
-        && let Err(error) = cache.store(path, facts, begun, blake3).await
-    {
-        tracing::debug!(%error, "the digest cache does not take a digest");
-    }
+    remember_shown(client, vec![Digested { path: path.to_owned(), facts: *facts, begun, blake3 }]).await;
 }
 
 /// Claims the contents of several files in one request; returns those that were linked, by the number that the caller
@@ -259,11 +255,20 @@ pub(crate) async fn claim_all(
     Ok(files.iter().map(|(number, ..)| *number).zip(results).filter_map(linked).collect())
 }
 
-/// Tells the cache what several files hashed to; a cache that fails is done without.
-pub(crate) async fn remember_all(client: &Client, files: Vec<Digested>) {
-    if let Some(cache) = &client.cache
-        && let Err(error) = cache.store_all(files).await
-    {
+/// Tells the cache what several files hashed to that were read just so, without being written back before: of those that
+/// changed lately nothing is remembered.
+pub(crate) async fn remember_all(client: &Client, mut files: Vec<Digested>) {
+    files.retain(|file| file.facts.written_back_at(file.begun));
+    remember_shown(client, files).await;
+}
+
+/// Tells the cache what files hashed to whose facts show every write.
+async fn remember_shown(client: &Client, mut files: Vec<Digested>) {
+    let Some(cache) = &client.cache else { return };
+    let shown = show_writes(files.iter().map(|file| file.path.clone()).collect()).await;
+    let mut shown = shown.into_iter();
+    files.retain(|_| shown.next() == Some(true));
+    if let Err(error) = cache.store_all(files).await {
         tracing::debug!(%error, "the digest cache does not take digests");
     }
 }
