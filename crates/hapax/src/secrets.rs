@@ -7,8 +7,9 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::exit::{Code, Failure};
 
@@ -103,20 +104,21 @@ impl Logins {
     }
 }
 
-/// Asks a question on the terminal, whatever standard input is.
+/// Asks a question on the terminal, whatever standard input is. Dropping the future takes the question back.
 ///
 /// # Errors
 /// There is no terminal.
-pub(crate) fn ask(question: &str) -> Result<String, Failure> {
-    ask_terminal(question, Echo::On)
+pub(crate) async fn ask(question: &str) -> Result<String, Failure> {
+    ask_terminal(question, Echo::On).await
 }
 
-/// Asks for a password on the terminal; what is typed is not shown.
+/// Asks for a password on the terminal; what is typed is not shown. Dropping the future takes the question back, and the
+/// terminal shows again what is typed.
 ///
 /// # Errors
 /// There is no terminal.
-pub(crate) fn ask_password(question: &str) -> Result<String, Failure> {
-    ask_terminal(question, Echo::Off)
+pub(crate) async fn ask_password(question: &str) -> Result<String, Failure> {
+    ask_terminal(question, Echo::Off).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,32 +127,51 @@ enum Echo {
     Off,
 }
 
-fn ask_terminal(question: &str, echo: Echo) -> Result<String, Failure> {
-    let failed = |error: &io::Error| {
-        let sentence = format!("there is no terminal to ask for the {question}: {error}");
-        Failure::new(Code::Usage, sentence).hint("set HAPAX_USER and HAPAX_PASSWORD")
-    };
-    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let mut terminal = terminal.map_err(|error| failed(&error))?;
-    let answer = (|| {
+async fn ask_terminal(question: &str, echo: Echo) -> Result<String, Failure> {
+    let asked = async {
+        let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
         write!(terminal, "{question}: ")?;
         terminal.flush()?;
+        let _silenced = if echo == Echo::Off { Some(Silenced::begin(terminal.try_clone()?)?) } else { None };
+        let (sender, answer) = oneshot::channel();
+        // On a thread that nobody waits for: a signal may end the command before anything is typed.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(terminal).read_line(&mut line);
+            // Who asked may be gone.
+            let _ = sender.send(read.map(|_| line));
+        });
+        answer.await.expect("the thread sends what it read")
+    };
+    let answer: io::Result<String> = asked.await;
+    answer.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()).map_err(|error| {
+        let sentence = format!("there is no terminal to ask for the {question}: {error}");
+        Failure::new(Code::Usage, sentence).hint("set HAPAX_USER and HAPAX_PASSWORD")
+    })
+}
+
+/// A terminal that does not show what is typed, for as long as this lives.
+struct Silenced {
+    terminal: File,
+    before: Termios,
+}
+
+impl Silenced {
+    fn begin(terminal: File) -> io::Result<Self> {
         let before = tcgetattr(&terminal)?;
-        if echo == Echo::Off {
-            let mut silent = before.clone();
-            silent.local_modes.remove(LocalModes::ECHO);
-            tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-        }
-        let mut line = String::new();
-        let read = BufReader::new(&terminal).read_line(&mut line);
-        if echo == Echo::Off {
-            tcsetattr(&terminal, OptionalActions::Flush, &before)?;
-            writeln!(terminal)?;
-        }
-        read?;
-        Ok::<_, io::Error>(line)
-    })();
-    answer.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()).map_err(|error| failed(&error))
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silenced {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing, and needs no line either.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
+        let _ = writeln!(self.terminal);
+    }
 }
 
 /// Draws a password that can be typed: 120 random bits.
