@@ -63,9 +63,15 @@ pub async fn claim_known(
     while !known.is_empty() {
         let rest = known.split_off(known.len().min(ITEMS_MAX));
         let (indices, items) = std::mem::replace(&mut known, rest).into_iter().unzip::<_, _, Vec<_>, _>();
-        let Some(results) = ask(client, &Claims { items }, progress).await? else { continue };
-        for (index, result) in indices.into_iter().zip(results) {
-            if let ClaimResult::Linked(completed) = result {
+        let claims = Claims { items };
+        let Some(results) = ask(client, &claims, progress).await? else { continue };
+        for ((index, item), result) in indices.into_iter().zip(&claims.items).zip(results) {
+            let is_claimed = |completed: &Completed| {
+                item.digest.as_ref().is_some_and(|digest| digest.value == completed.blake3.to_string())
+            };
+            if let ClaimResult::Linked(completed) = result
+                && is_claimed(&completed)
+            {
                 linked[index] = Some(completed);
             }
         }
@@ -102,13 +108,16 @@ pub(crate) async fn claim(
 ) -> Result<Option<Completed>, TransferError> {
     let claims = Claims { items: vec![item(target, facts, &blake3.into())] };
     match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
+        // What stands there if it is another one is replaced by sending.
+        Some(ClaimResult::Linked(completed)) if completed.blake3 != blake3 => Ok(None),
         Some(ClaimResult::Linked(completed)) => {
             progress.event(Event::Instant);
             Ok(Some(completed))
         }
         Some(ClaimResult::Challenge { token, seed, .. }) => {
             let hasher = ProofHasher::new(&seed, &blake3.into(), facts.size());
-            prove(client, (source, *facts), &claims, (token, hasher), progress).await
+            let proven = prove(client, (source, *facts), &claims, (token, hasher), progress).await?;
+            Ok(proven.filter(|completed| completed.blake3 == blake3))
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => {

@@ -769,4 +769,8 @@ async fn a_known_tree_is_linked_without_being_read() {
     assert!(linked.iter().all(Option::is_some));
     bench.assert_stored("/b");
     assert_eq!(*events.lock().unwrap(), ["POST /api/v1/claims"]);
+    bench.fake.store().files.retain(|path, _| path == "/b");
+    bench.fake.put("/0", b"something else".to_vec());
+    bench.fake.store().deceives = true;
+    assert_eq!(claim_known(&client, vec![file("/c")], &bench.silent).await.unwrap(), [None]);
 }
