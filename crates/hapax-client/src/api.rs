@@ -15,8 +15,8 @@ use hapax_proto::name::{BadPath, EntryPath, UserName};
 use hapax_proto::pin::{Pin, Validator};
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PART_VALUE, PartNumber, PartValue};
-use http::header::{CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use http::{HeaderName, HeaderValue, Method};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::TransferError;
@@ -158,6 +158,9 @@ impl Api {
     }
 
     /// Sends a whole file in one request. Safe to repeat: the digest tells the server that it is the same again.
+    ///
+    /// # Errors
+    /// Whatever does not say in so many words that these bytes are stored: something on the way may answer 200 as well.
     pub async fn put_file(
         &self,
         path: &RemotePath,
@@ -186,20 +189,12 @@ impl Api {
             }
         }
         ask.payload = payload;
-        let answer = self.wire.ask(ask).await?.success().await?;
-        let replaced = answer.status() != StatusCode::CREATED;
-        let etag =
-            answer.fields().get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default().to_owned();
-        // A success is the server's word that it has exactly these bytes, whatever its body adds to that.
-        let told = answer.json::<Completed>().await.ok();
-        Ok(told.unwrap_or(Completed {
-            path: path.to_string(),
-            etag,
-            size: size.get(),
-            blake3,
-            version: 0,
-            replaced,
-        }))
+        let stored: Completed = self.wire.ask(ask).await?.json().await?;
+        if stored.blake3 == blake3 && stored.size == size.get() {
+            return Ok(stored);
+        }
+        let (path, actual) = (path.to_string().into(), stored.blake3);
+        Err(TransferError::FinishedOtherwise { path, expected: blake3, actual })
     }
 
     /// Sends many small files in one request. Safe to repeat: what is there already is answered as stored.

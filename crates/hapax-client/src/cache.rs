@@ -2,7 +2,9 @@
 //! themselves. What it says is a hint worth a hash: it is asked with the facts of the file as they are now, and it
 //! was told facts that had settled, so what it answers is as true as the file system's clock.
 
+use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,9 +63,12 @@ impl Cache {
         let path: Arc<Path> = path.into();
         blocking(move || {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)
-                    .map_err(|error| TransferError::io("create", folder, error))?;
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+                made.map_err(|error| TransferError::io("create", folder, error))?;
             }
+            // Made here, because SQLite would let everybody read it.
+            let made = OpenOptions::new().append(true).create(true).mode(0o600).open(&*path);
+            made.map_err(|error| TransferError::io("create", &path, error))?;
             let connection =
                 connect(&path).map_err(|source| TransferError::Cache { path: path.to_path_buf(), source })?;
             Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
@@ -201,6 +206,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use hapax_proto::span::Length;
 
     use super::*;
@@ -240,6 +247,21 @@ mod tests {
         }
         // The executable bit is no part of a file's content.
         assert_eq!(cache.lookup(path, &Facts { executable: true, ..facts() }).await.unwrap(), Some(hash));
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_for_its_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state/cache.db");
+        let cache = Cache::open(&file).await.unwrap();
+        cache.store(Path::new("/a"), &facts(), LATER, FileHash::of(b"a")).await.unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(file.parent().unwrap()), 0o700);
+        // What SQLite keeps beside the file has the file's mode.
+        for file in std::fs::read_dir(file.parent().unwrap()).unwrap() {
+            let path = file.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::cache::Digested;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
-use crate::source::{Facts, Source, Stamp, absolute, look};
+use crate::source::{Facts, Source, Stamp, absolute, look, show_writes};
 
 /// The smallest content that is claimed: sending less costs no more than asking.
 pub const CLAIM_MIN: Length = Length::new(64 * 1024);
@@ -63,9 +63,15 @@ pub async fn claim_known(
     while !known.is_empty() {
         let rest = known.split_off(known.len().min(ITEMS_MAX));
         let (indices, items) = std::mem::replace(&mut known, rest).into_iter().unzip::<_, _, Vec<_>, _>();
-        let Some(results) = ask(client, &Claims { items }, progress).await? else { continue };
-        for (index, result) in indices.into_iter().zip(results) {
-            if let ClaimResult::Linked(completed) = result {
+        let claims = Claims { items };
+        let Some(results) = ask(client, &claims, progress).await? else { continue };
+        for ((index, item), result) in indices.into_iter().zip(&claims.items).zip(results) {
+            let is_claimed = |completed: &Completed| {
+                item.digest.as_ref().is_some_and(|digest| digest.value == completed.blake3.to_string())
+            };
+            if let ClaimResult::Linked(completed) = result
+                && is_claimed(&completed)
+            {
                 linked[index] = Some(completed);
             }
         }
@@ -102,13 +108,16 @@ pub(crate) async fn claim(
 ) -> Result<Option<Completed>, TransferError> {
     let claims = Claims { items: vec![item(target, facts, &blake3.into())] };
     match ask(client, &claims, progress).await?.unwrap_or_default().into_iter().next() {
+        // What stands there if it is another one is replaced by sending.
+        Some(ClaimResult::Linked(completed)) if completed.blake3 != blake3 => Ok(None),
         Some(ClaimResult::Linked(completed)) => {
             progress.event(Event::Instant);
             Ok(Some(completed))
         }
         Some(ClaimResult::Challenge { token, seed, .. }) => {
             let hasher = ProofHasher::new(&seed, &blake3.into(), facts.size());
-            prove(client, (source, *facts), &claims, (token, hasher), progress).await
+            let proven = prove(client, (source, *facts), &claims, (token, hasher), progress).await?;
+            Ok(proven.filter(|completed| completed.blake3 == blake3))
         }
         Some(ClaimResult::Refused { problem, status }) => match refusal(&problem, status) {
             Some(kind) if kind.advice() == Advice::GiveUp => {
@@ -227,18 +236,14 @@ pub(crate) async fn cached(client: &Client, path: &Path, facts: &Facts) -> Optio
     found.inspect_err(|error| tracing::debug!(%error, "the digest cache does not answer")).ok()?
 }
 
-/// Tells the cache what a file hashed to; a cache that fails is done without.
+/// Tells the cache what a file hashed to that a [`Source`] was opened for; a cache that fails is done without.
 pub(crate) async fn remember(
     client: &Client,
     path: &Path,
     (facts, begun): (&Facts, Stamp),
     blake3: FileHash,
 ) {
-    if let Some(cache) = &client.cache
-        && let Err(error) = cache.store(path, facts, begun, blake3).await
-    {
-        tracing::debug!(%error, "the digest cache does not take a digest");
-    }
+    remember_shown(client, vec![Digested { path: path.to_owned(), facts: *facts, begun, blake3 }]).await;
 }
 
 /// Claims the contents of several files in one request; returns those that were linked, by the number that the caller
@@ -259,11 +264,20 @@ pub(crate) async fn claim_all(
     Ok(files.iter().map(|(number, ..)| *number).zip(results).filter_map(linked).collect())
 }
 
-/// Tells the cache what several files hashed to; a cache that fails is done without.
-pub(crate) async fn remember_all(client: &Client, files: Vec<Digested>) {
-    if let Some(cache) = &client.cache
-        && let Err(error) = cache.store_all(files).await
-    {
+/// Tells the cache what several files hashed to that were read just so, without being written back before: of those that
+/// changed lately nothing is remembered.
+pub(crate) async fn remember_all(client: &Client, mut files: Vec<Digested>) {
+    files.retain(|file| file.facts.written_back_at(file.begun));
+    remember_shown(client, files).await;
+}
+
+/// Tells the cache what files hashed to whose facts show every write.
+async fn remember_shown(client: &Client, mut files: Vec<Digested>) {
+    let Some(cache) = &client.cache else { return };
+    let shown = show_writes(files.iter().map(|file| file.path.clone()).collect()).await;
+    let mut shown = shown.into_iter();
+    files.retain(|_| shown.next() == Some(true));
+    if let Err(error) = cache.store_all(files).await {
         tracing::debug!(%error, "the digest cache does not take digests");
     }
 }
@@ -280,13 +294,28 @@ pub(crate) async fn unless_there(
         return Err(refusal);
     }
     // Asked until it is answered: a server that refused a body early may close the very connection this goes out on.
+    match there(client, target, ours, progress).await {
+        Ok(Some(completed)) => Ok(completed),
+        _ => Err(refusal),
+    }
+}
+
+/// Looks whether the target holds the very content; `None` if it holds another, or nothing.
+pub(crate) async fn there(
+    client: &Client,
+    target: &Target,
+    ours: Identity,
+    progress: &Arc<dyn Progress>,
+) -> Result<Option<Completed>, TransferError> {
     match repeat(&client.policy, progress, || client.api.stat(&target.path)).await {
         Ok(EntryInfo { path, etag: Some(etag), size: Some(size), blake3: Some(blake3), version, .. })
             if blake3 == ours.blake3 && size == ours.size.get() =>
         {
-            Ok(Completed { path, etag, size, blake3, version, replaced: false })
+            Ok(Some(Completed { path, etag, size, blake3, version, replaced: false }))
         }
-        _ => Err(refusal),
+        Ok(_) => Ok(None),
+        Err(error) if matches!(error.problem(), Some(Kind::NotFound | Kind::NotAFolder)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

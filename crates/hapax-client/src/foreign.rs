@@ -36,7 +36,7 @@ use hapax_proto::span::Length;
 
 pub use self::address::Address;
 use self::line::Line;
-use self::plan::{Begun, Record, begin, digests_of, forget, last_version, published, recall};
+use self::plan::{Begun, Record, begin, digests_of, forget, last_version, note_whole, published, recall};
 use self::probe::open;
 pub use self::stream::{Streamed, fetch_stream};
 use crate::attempt::Attempts;
@@ -319,6 +319,7 @@ impl Rounds<'_> {
         let (size, proof) = self.prove(begun, end).await?;
         let modified = begun.version.modified.map(|date| UNIX_EPOCH + Duration::from_secs(date.seconds()));
         let finish = Finish { overwrite: self.fetch.overwrite, modified, executable: false };
+        note_whole(self.log, &begun.sink, size).await?;
         begun.sink.clone().publish(&begun.target, finish).await?;
         let how = match begun.kept {
             _ if self.changes > 0 => How::Changed,

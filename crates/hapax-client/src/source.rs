@@ -4,6 +4,10 @@
 //! A file has no version number. So a version is told by facts that a writer cannot help changing, and they are
 //! believed only once they are old enough: clocks of file systems tick as coarsely as every two seconds (FAT), and
 //! a write in the tick in which the facts were taken changes none of them.
+//!
+//! Who writes through a mapping can help it: only the first store to a page that is clean changes the times. So a file that
+//! changed lately is written back before its facts are taken, which makes its pages clean; older ones are clean by now. File
+//! systems that lie in memory write nothing back: there such a writer is seen once, and no digest is remembered.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -37,6 +41,10 @@ const TICK_MAX: Duration = Duration::from_secs(2);
 /// How old they must be while this process watches the file: a file system that keeps fractions of a second takes
 /// them from the system's clock, which ticks at least this often.
 const TICK: Duration = Duration::from_millis(20);
+
+/// How long ago a file must have changed for all its pages to be clean: the kernel writes back what is dirty for longer than
+/// half a minute.
+const WRITTEN_BACK: Duration = Duration::from_mins(1);
 
 /// A moment of the wall clock, as exact as file systems are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,6 +145,11 @@ impl Facts {
         self.older_than(if fine { TICK } else { TICK_MAX }, now)
     }
 
+    /// Tells whether the file changed so long ago that a store through a mapping shows in the facts, too.
+    pub(crate) fn written_back_at(&self, now: Stamp) -> bool {
+        self.older_than(WRITTEN_BACK, now)
+    }
+
     fn older_than(&self, age: Duration, now: Stamp) -> bool {
         self.modified.max(self.changed).checked_add(age).is_some_and(|quiet| quiet <= now)
     }
@@ -231,7 +244,12 @@ impl Source {
             let Some(file) = open_regular(&path, links).map_err(failed)? else {
                 return Err(TransferError::NotAFile { path: path.to_path_buf() });
             };
-            let facts = Facts::of(&file.metadata().map_err(failed)?);
+            let mut facts = Facts::of(&file.metadata().map_err(failed)?);
+            if !facts.written_back_at(Stamp::now()) {
+                // What cannot be written back is read all the same; its facts say no less than without this.
+                let _ = file.sync_data();
+                facts = Facts::of(&file.metadata().map_err(failed)?);
+            }
             Ok((Self { file: Arc::new(file), path }, facts))
         })
         .await
@@ -396,6 +414,26 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Tells of each file whether its file system shows every write in the file's times. One that lies in memory does not: it
+/// writes nothing back, so a page that was stored to through a mapping once is stored to again without a trace.
+pub(crate) async fn show_writes(paths: Vec<PathBuf>) -> Vec<bool> {
+    blocking(move || paths.iter().map(|path| shows_writes(path)).collect()).await
+}
+
+#[cfg(target_os = "linux")]
+fn shows_writes(path: &Path) -> bool {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of `linux/magic.h`.
+    const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+    // The type is an integer of another kind on every architecture, and of 32 bits on all.
+    let found = rustix::fs::statfs(path).ok().and_then(|found| u32::try_from(found.f_type).ok());
+    found.is_some_and(|found| !IN_MEMORY.contains(&found))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn shows_writes(_: &Path) -> bool {
+    true
 }
 
 /// Looks at files that nobody looked at just now, and makes their paths absolute; `None` for what cannot be looked at, or
@@ -573,6 +611,31 @@ mod tests {
         check(stamp(YEAR_10000 - 1, 0), Some("9999-12-31T23:59:59.000000000Z"));
         check(stamp(YEAR_10000, 0), None);
         check(stamp(-1, 0), None);
+    }
+
+    #[test]
+    fn pages_are_clean_a_minute_after_the_last_change() {
+        #[track_caller]
+        fn check(changed: Stamp, now: Stamp, clean: bool) {
+            let modified = stamp(50, 0);
+            let facts =
+                Facts { size: Length64(1), modified, changed, inode: 1, device: 1, executable: false };
+            assert_eq!(facts.written_back_at(now), clean);
+        }
+        check(stamp(100, 5), stamp(160, 5), true);
+        check(stamp(100, 5), stamp(160, 4), false);
+        check(stamp(500, 0), stamp(160, 0), false);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn no_digest_of_a_file_in_memory_is_remembered() {
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let [kept, absent] = [here.join("Cargo.toml"), here.join("absent")];
+        let file = memory.path().join("a");
+        std::fs::write(&file, b"a").unwrap();
+        assert_eq!(show_writes(vec![file, kept, absent]).await, [false, true, false]);
     }
 
     #[tokio::test]

@@ -18,13 +18,13 @@ mod plan;
 
 mod part;
 
+mod small;
+
 mod settle;
 
 mod recognise;
 
 mod send;
-
-mod small;
 
 mod batch;
 
@@ -231,6 +231,11 @@ struct Tally {
 }
 
 impl Tally {
+    /// Forgets what was found to be there: it went with the upload.
+    fn forget_kept(&mut self) {
+        (self.kept, self.before) = (None, Length::ZERO);
+    }
+
     /// Takes in what one walk through the parts did.
     fn add(&mut self, walked: Walked, facts: Facts) {
         self.sent += walked.sent;
@@ -301,7 +306,7 @@ impl Transfer {
                 }
                 Filled::Changed => return Ok(Round::Changed),
                 Filled::Gone(error) => return self.gone(error).await,
-                Filled::All => return self.settle(source, (facts, begun), &planned).await,
+                Filled::All => return self.settle(source, (facts, begun), &planned, tally).await,
                 Filled::HashFirst => match subject.hash_first().await? {
                     Recognised::Linked { stored, blake3 } => {
                         remember(&self.client, &self.path, (&facts, begun), blake3).await;
@@ -321,14 +326,26 @@ impl Transfer {
         source: &Source,
         (facts, begun): (Facts, Stamp),
         planned: &Planned,
+        tally: &mut Tally,
     ) -> Result<Round, TransferError> {
         match settle::settle(self, source, facts, planned).await? {
             Settled::Stored { stored, blake3 } => {
                 remember(&self.client, &self.path, (&facts, begun), blake3).await;
                 Ok(Round::Stored(stored))
             }
+            Settled::Linked { stored, blake3 } => {
+                tally.forget_kept();
+                remember(&self.client, &self.path, (&facts, begun), blake3).await;
+                Ok(Round::Recognised(stored))
+            }
             Settled::Changed => Ok(Round::Changed),
-            Settled::Gone(error) => self.gone(error).await,
+            Settled::Gone(error) => {
+                tally.forget_kept();
+                if planned.is_done {
+                    tally.claimed = Some(facts);
+                }
+                self.gone(error).await
+            }
             Settled::Otherwise(error) => Ok(Round::Otherwise(error)),
         }
     }
@@ -362,7 +379,7 @@ impl Transfer {
         let patience = self.client.policy.attempts_max.min(CANCEL_ATTEMPTS);
         let policy = Arc::new(Policy { attempts_max: patience, ..(*self.client.policy).clone() });
         if self.journal.is_unheard() {
-            plan::create(self, facts).await?;
+            plan::create(self, facts, None).await?;
         }
         let Some(id) = self.journal.upload() else { return Ok(()) };
         repeat(&policy, &self.progress, || self.client.api.cancel_upload(&id)).await

@@ -275,6 +275,8 @@ impl Wire {
         let http = reqwest::Client::builder()
             .connect_timeout(deadlines.connect)
             .redirect(reqwest::redirect::Policy::custom(redirect))
+            // An address may carry a secret, which is no business of the host that a redirect leads to.
+            .referer(false)
             .user_agent(concat!("hapax/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| TransferError::BadAddress { what: error.to_string() })?;

@@ -64,7 +64,7 @@ pub enum Plan {
     /// old end is the server's to say.
     Resize,
     /// Walk through the parts in order, then complete. An upload that is done needs no part any more, but the
-    /// values of all, so that the answer that was lost can be asked for again and compared.
+    /// values of all, so that what it became can be compared.
     Fill(Vec<(PartNumber, Step)>),
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Record {
     Version { version: Saved, target: PathBuf, temporary: PathBuf, id: FileId },
     /// These bytes are in it, and on disk: all of them, as start and end.
     Solid { spans: Vec<[u64; 2]> },
+    /// All of it is in it, so many bytes, proven and on disk; next it gets its name.
+    Whole { size: u64 },
 }
 
 /// A version in a record.
@@ -144,6 +146,8 @@ pub(super) async fn recall(records: &[Record], known: &Digests) -> Result<Option
             Record::Solid { spans } => {
                 here = spans.iter().filter_map(|[start, end]| span(*start, *end)).collect();
             }
+            // The same was said by its spans, where there are any.
+            Record::Whole { .. } => {}
         }
     }
     let Some((saved, target, temporary, id)) = found else { return Ok(None) };
@@ -157,25 +161,40 @@ pub(super) async fn recall(records: &[Record], known: &Digests) -> Result<Option
     Ok(Some(Begun { sink, id, target, version, held: Some(held), here, kept, body, is_whole: false }))
 }
 
-/// Finds the file of the records under its target's name: then an earlier process ended between giving it that name
-/// and saying so.
+/// Finds the file of the records under its target's name, as long as it was when it was whole: then an earlier process ended
+/// between giving it that name and saying so. What was not whole yet was given the name by somebody else.
 pub(super) async fn published(
     records: &[Record],
 ) -> Result<Option<(PathBuf, Length, Version)>, TransferError> {
+    let mut whole = None;
     for record in records.iter().rev() {
-        if let Record::Version { version, target, id, .. } = record {
-            let Some(file) = Sink::reopen_growing(target, *id, Length::ZERO).await? else { return Ok(None) };
-            return Ok(Some((target.clone(), file.length().await?, Version::from(version))));
+        match record {
+            Record::Whole { size } => whole = whole.or(Some(Length::new(*size))),
+            Record::Solid { .. } => {}
+            Record::Version { version, target, id, .. } => {
+                let Some(size) = whole else { return Ok(None) };
+                let file = Sink::reopen(target, *id, size).await?;
+                return Ok(file.map(|_| (target.clone(), size, Version::from(version))));
+            }
         }
     }
     Ok(None)
+}
+
+/// Takes note that a file is whole.
+///
+/// DURABILITY: on return its bytes are on disk, and the record behind them.
+pub(super) async fn note_whole(log: &Log<Record>, sink: &Sink, size: Length) -> Result<(), TransferError> {
+    sink.sync().await?;
+    log.append([Record::Whole { size: size.get() }]).await?;
+    log.sync().await
 }
 
 /// Returns the version that the records name last, pinned or not.
 pub(super) fn last_version(records: &[Record]) -> Option<Version> {
     records.iter().rev().find_map(|record| match record {
         Record::Version { version, .. } => Some(Version::from(version)),
-        Record::Solid { .. } => None,
+        Record::Solid { .. } | Record::Whole { .. } => None,
     })
 }
 

@@ -28,8 +28,13 @@ const STEPS_MAX: u32 = 5;
 pub(super) enum Record {
     /// An upload is about to be created under this key.
     Key { key: String, precondition: Option<Precondition> },
-    /// It was created; the server was told this modification time.
-    Created { id: String, modified: Stamp },
+    /// It was created; the server was told this modification time, and this bit, which older records do not have.
+    Created {
+        id: String,
+        modified: Stamp,
+        #[serde(default)]
+        executable: Option<bool>,
+    },
     /// The server was told another one.
     Told { modified: Stamp },
     /// What the source is. Values of parts from before belong to another version.
@@ -44,12 +49,19 @@ pub(super) enum Record {
     Gone,
 }
 
+/// What the server was told of the file beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Told {
+    modified: Option<Stamp>,
+    executable: Option<bool>,
+}
+
 /// What the records say together.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     key: Option<(String, Option<Precondition>)>,
     upload: Option<String>,
-    told: Option<Stamp>,
+    told: Told,
     facts: Option<Facts>,
     values: BTreeMap<PartNumber, PartValue>,
     declared: BTreeMap<PartNumber, PartValue>,
@@ -80,10 +92,11 @@ impl Known {
                 self.forget_upload();
                 self.key = Some((key.clone(), precondition.clone()));
             }
-            Record::Created { id, modified } => {
-                (self.upload, self.told) = (Some(id.clone()), Some(*modified));
+            Record::Created { id, modified, executable } => {
+                self.upload = Some(id.clone());
+                self.told = Told { modified: Some(*modified), executable: *executable };
             }
-            Record::Told { modified } => self.told = Some(*modified),
+            Record::Told { modified } => self.told.modified = Some(*modified),
             Record::Source { facts } => {
                 if self.facts != Some(*facts) {
                     self.values.clear();
@@ -107,7 +120,7 @@ impl Known {
 
     /// What is known of the source outlives the upload.
     fn forget_upload(&mut self) {
-        (self.key, self.upload, self.told) = (None, None, None);
+        (self.key, self.upload, self.told) = (None, None, Told::default());
         self.declared.clear();
         self.stored.clear();
     }
@@ -178,7 +191,9 @@ impl Journal {
 
     /// Forgets a value that turned out not to hold any more, although the facts are the same.
     pub(super) fn forget_value(&self, part: PartNumber) {
-        self.known().values.remove(&part);
+        let mut known = self.known();
+        known.values.remove(&part);
+        known.raced.remove(&part);
     }
 
     pub(super) fn value(&self, part: PartNumber) -> Option<PartValue> {
@@ -191,13 +206,24 @@ impl Journal {
         (known.values.len() as u64 == parts).then(|| known.values.values().copied().collect())
     }
 
-    /// Takes the parts whose values must be looked at again before they are relied on.
-    pub(super) fn take_raced(&self) -> BTreeSet<PartNumber> {
-        std::mem::take(&mut self.known().raced)
+    /// Returns the parts whose values must be looked at again before they are relied on.
+    pub(super) fn raced(&self) -> BTreeSet<PartNumber> {
+        self.known().raced.clone()
+    }
+
+    /// Takes note that the value of a part was looked at again, and holds.
+    pub(super) fn confirmed(&self, part: PartNumber) {
+        self.known().raced.remove(&part);
     }
 
     pub(super) fn upload(&self) -> Option<String> {
         self.known().upload.clone()
+    }
+
+    /// Tells whether the server was told the very time and bit that the source has.
+    pub(super) fn is_told(&self, facts: Facts) -> bool {
+        let (modified, executable) = (Some(facts.modified), Some(facts.executable));
+        self.known().told == Told { modified, executable }
     }
 
     /// Tells whether an upload was begun whose id is not known: the answer to its creation was lost.
@@ -267,6 +293,8 @@ pub(super) struct Planned {
     pub(super) kept: Length,
     /// How many parts may be on the way at once.
     pub(super) parts_in_flight: usize,
+    /// Whether the upload became a file before, of which this session did not hear.
+    pub(super) is_done: bool,
 }
 
 /// Finds or creates the upload of a source, gives it the source's size, and plans what to send.
@@ -324,6 +352,7 @@ fn planned(
         steps: open,
         kept: facts.size().checked_sub(missing).expect("no more is missing than the source has"),
         parts_in_flight: transfer.put.cut.parts_in_flight.min(allowed).max(1),
+        is_done: theirs.state == Some(State::Done),
     }
 }
 
@@ -344,12 +373,14 @@ async fn look(transfer: &Transfer, facts: Facts) -> Result<Option<Remote>, Trans
         return Ok(None);
     }
     // The answer to its creation was lost: the same key finds it again.
-    let Some(id) = upload else { return create(transfer, facts).await.map(Some) };
+    let Some(id) = upload else { return create(transfer, facts, None).await.map(Some) };
     let remote = match status(transfer, &id).await {
         Err(error) if is_gone(&error) => return Ok(None),
         remote => remote?,
     };
-    if remote.state == Some(State::Open) && remote.size == Some(facts.size()) && told != Some(facts.modified)
+    if remote.state == Some(State::Open)
+        && remote.size == Some(facts.size())
+        && told.modified != Some(facts.modified)
     {
         tell(transfer, facts, &id).await?;
     }
@@ -364,11 +395,16 @@ async fn begin(transfer: &Transfer, facts: Facts) -> Result<Remote, TransferErro
     let precondition = transfer.put.target.precondition.clone();
     transfer.journal.note(Record::Key { key: random_key(), precondition }).await?;
     transfer.journal.sync().await?;
-    create(transfer, facts).await
+    create(transfer, facts, Some(facts.executable)).await
 }
 
-/// Creates the upload of the journal's key, or finds it if it was created before.
-pub(super) async fn create(transfer: &Transfer, facts: Facts) -> Result<Remote, TransferError> {
+/// Creates the upload of the journal's key, or finds it if it was created before. `executable` is the bit that it has
+/// then; none where it may have been created with the time and the bit of another moment.
+pub(super) async fn create(
+    transfer: &Transfer,
+    facts: Facts,
+    executable: Option<bool>,
+) -> Result<Remote, TransferError> {
     let (key, precondition) = transfer.journal.known().key.clone().expect("a key is noted before it is used");
     let create = CreateUpload {
         key,
@@ -382,7 +418,8 @@ pub(super) async fn create(transfer: &Transfer, facts: Facts) -> Result<Remote, 
     };
     let client = &transfer.client;
     let status = repeat(&client.policy, &transfer.progress, || client.api.create_upload(&create)).await?;
-    transfer.journal.note(Record::Created { id: status.id.clone(), modified: facts.modified }).await?;
+    let (id, modified) = (status.id.clone(), facts.modified);
+    transfer.journal.note(Record::Created { id, modified, executable }).await?;
     transfer.journal.sync().await?;
     let mut remote = Remote::default();
     remote.take(&status);
@@ -455,7 +492,7 @@ mod tests {
     }
 
     fn created(id: &str) -> Record {
-        Record::Created { id: id.to_owned(), modified: facts(1, 1).modified }
+        Record::Created { id: id.to_owned(), modified: facts(1, 1).modified, executable: Some(false) }
     }
 
     #[test]
@@ -486,6 +523,14 @@ mod tests {
         let known = Known::recall(vec![key("k"), created("u"), sending, stored, key("l")]);
         assert_eq!((known.upload, known.declared.len(), known.stored.len()), (None, 0, 0));
         assert_eq!(known.key.unwrap().0, "l");
+    }
+
+    #[test]
+    fn an_upload_of_an_older_checkpoint_is_known_but_not_its_bit() {
+        let record = r#"{"created":{"id":"u","modified":{"seconds":1,"nanos":1}}}"#;
+        let known = Known::recall(vec![key("k"), serde_json::from_str(record).unwrap()]);
+        assert_eq!(known.upload.as_deref(), Some("u"));
+        assert_eq!(known.told, Told { modified: Some(facts(1, 1).modified), executable: None });
     }
 
     #[test]

@@ -144,7 +144,7 @@ async fn store(
 
 /// Gives the entry the time and the bit of its source; a plain PUT has no words for them. Where something else stands
 /// there by now they are not for that.
-async fn adorn(
+pub(super) async fn adorn(
     client: &Client,
     put: &Put,
     (stored, facts): (&Completed, Facts),

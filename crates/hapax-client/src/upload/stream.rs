@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use hapax_proto::dialect::native::{Complete, Completed, CreateUpload};
-use hapax_proto::digest::{Digests, FileHash};
+use hapax_proto::digest::{Digests, FileHash, Identity};
+use hapax_proto::problem::Kind;
 use hapax_proto::span::{Length, Offset, Span};
 use hapax_proto::tree::{Frontier, PART, PartHasher, PartNumber};
 
@@ -15,6 +16,7 @@ use super::part::{Job, Line, Origin, PartEnd, send_part};
 use super::plan::random_key;
 use super::{How, Outcome, Put};
 use crate::attempt::{Attempts, repeat};
+use crate::claim::unless_there;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::progress::{Event, Progress};
@@ -103,6 +105,10 @@ async fn put_whole(
             }
             Err(error) => {
                 progress.event(Event::Lost(meter.moved()));
+                if matches!(error.problem(), Some(Kind::PreconditionFailed | Kind::Exists)) {
+                    let ours = Identity { blake3, size: length };
+                    return unless_there(client, &put.target, ours, (error, progress)).await;
+                }
                 attempts.after(error, 0).await?;
             }
         }

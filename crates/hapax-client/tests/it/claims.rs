@@ -45,6 +45,17 @@ async fn a_blake3_needs_no_second_claim() {
     assert_eq!(claims_made(&bench), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_linked_is_what_was_claimed_or_it_is_put() {
+    let bench = Bench::new().await;
+    bench.fake.store().deceives = true;
+    bench.fake.put("/elsewhere", b"something else".to_vec());
+    bench.write(&noise(100_000, 1));
+    assert_eq!(claim(&bench, Algorithm::Blake3, &noise(100_000, 1)).await, None);
+    bench.put().await.unwrap();
+    bench.assert_stored("/a");
+}
+
 #[tokio::test]
 async fn what_nobody_has_is_to_be_put() {
     let bench = Bench::new().await;

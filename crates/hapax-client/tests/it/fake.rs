@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Flip,
     /// All of it is read and nothing is answered, for as long as the line is there.
     Stall,
+    /// It never arrives: all of it is read by something on the way, which answers 200 with a page of its own.
+    Portal,
 }
 
 type Script = Box<dyn FnMut(&str) -> Fault + Send>;
@@ -71,7 +73,7 @@ pub(crate) struct Upload {
     pub(crate) parts: BTreeMap<u32, (Bytes, PartValue)>,
     pub(crate) partial: BTreeMap<u32, Vec<u8>>,
     create: CreateUpload,
-    answer: Option<(Complete, Completed)>,
+    answer: Option<Completed>,
 }
 
 /// Everything the server knows.
@@ -87,6 +89,8 @@ pub(crate) struct Store {
     pub(crate) bytes_out: u64,
     /// Files of one batch that goes out, if not all of them.
     pub(crate) room: Option<usize>,
+    /// Whether claims link something else than was claimed.
+    pub(crate) deceives: bool,
     /// What it says that it does.
     pub(crate) features: Vec<&'static str>,
     versions: u64,
@@ -254,6 +258,10 @@ async fn serve(
         // Nothing more happens here.
         drop(running);
         return std::future::pending().await;
+    }
+    if fault == Fault::Portal {
+        Receiving { body, fault }.read(&store).await;
+        return Ok(Response::new(full("<title>Please log in</title>")));
     }
     if let Fault::Refuse(kind) = fault {
         return Ok(problem(&Problem::new(kind)));
@@ -513,10 +521,7 @@ fn complete(store: &mut Store, id: &str, complete: &Complete) -> Result<Reply, F
     };
     match decide_finish(&facts, &Finish { size: Length::new(complete.size) }) {
         FinishVerdict::Publish => {}
-        FinishVerdict::Replay => match &upload.answer {
-            Some((asked, answer)) if asked == complete => return Ok(json(StatusCode::OK, answer)),
-            _ => return Err(Kind::AlreadyComplete.into()),
-        },
+        FinishVerdict::Replay => return replay(&upload, complete),
         FinishVerdict::Ended(_) => return Err(Kind::UploadGone.into()),
         FinishVerdict::WrongSize { .. } => return Err(Kind::InconsistentUploadLength.into()),
         FinishVerdict::Incomplete => return Err(Kind::Incomplete.into()),
@@ -531,8 +536,18 @@ fn complete(store: &mut Store, id: &str, complete: &Complete) -> Result<Reply, F
     }
     let answer = store.publish(&path, bytes.into(), mtime, executable);
     let upload = store.upload(id)?;
-    (upload.state, upload.answer) = (State::Done, Some((complete.clone(), answer.clone())));
+    (upload.state, upload.answer) = (State::Done, Some(answer.clone()));
     Ok(json(StatusCode::CREATED, &answer))
+}
+
+/// Answers a repeated `complete` as the first was answered, if it asks for the same, whatever became of the file.
+fn replay(upload: &Upload, complete: &Complete) -> Result<Reply, Failure> {
+    let answer = upload.answer.as_ref().ok_or(Kind::AlreadyComplete)?;
+    match complete.blake3 {
+        _ if complete.size != answer.size => Err(Kind::InconsistentUploadLength.into()),
+        Some(blake3) if blake3 != answer.blake3 => Err(Kind::FinalDigestMismatch.into()),
+        _ => Ok(json(StatusCode::OK, answer)),
+    }
 }
 
 pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
@@ -567,7 +582,8 @@ fn claims(store: &mut Store, claims: &Claims) -> Reply {
                 store.files.values().filter(has).map(|file| FileHash::of(&file.bytes)).collect();
             return if blake3.is_empty() { ClaimResult::Upload } else { ClaimResult::Candidates { blake3 } };
         }
-        let found = store.files.values().find(|file| FileHash::of(&file.bytes).to_string() == value).cloned();
+        let is_found = |file: &&File| store.deceives || FileHash::of(&file.bytes).to_string() == value;
+        let found = store.files.values().find(is_found).cloned();
         match found {
             _ if !store.holds(&item.path, item.precondition.as_ref()) => {
                 let kind = Kind::PreconditionFailed;
@@ -670,6 +686,7 @@ async fn put_file(
     if !locked(store).holds(path, precondition.as_ref()) {
         return Err(Kind::PreconditionFailed.into());
     }
+    let fault = receiving.fault;
     let (bytes, ended) = receiving.read(store).await;
     if !ended {
         return Err(Failure::Break);
@@ -680,7 +697,12 @@ async fn put_file(
         return Err(Kind::BodyDigestMismatch.into());
     }
     let answer = locked(store).publish(path, bytes.into(), None, false);
-    Ok(json(if answer.replaced { StatusCode::OK } else { StatusCode::CREATED }, &answer))
+    let status = if answer.replaced { StatusCode::OK } else { StatusCode::CREATED };
+    if matches!(fault, Fault::CutAnswer(_)) {
+        let body = sending(store, &serde_json::to_vec(&answer).unwrap().into(), fault);
+        return Ok(Response::builder().status(status).body(body).unwrap());
+    }
+    Ok(json(status, &answer))
 }
 
 fn stat(store: &Store, path: &str) -> Result<Reply, Failure> {

@@ -1,6 +1,9 @@
 //! Downloads from servers that promise nothing: whatever they do, a file that is said to be there is one version,
 //! whole; and what can be had is had.
 
+/// The name of a fetched file.
+mod named;
+
 /// Misbehaviour at random.
 mod random;
 
@@ -246,52 +249,6 @@ async fn a_killed_fetch_goes_on() {
     assert!(kept.get() >= 256 * 1024, "{kept} bytes were kept");
     bench.assert_got(&bytes);
     assert_eq!(bench.wild.asked()[1].range(), Some((usize::try_from(kept.get()).unwrap(), Some(SIZE))));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_complete_but_unnamed_is_only_asked_about() {
-    let served = content(5);
-    let bench = Bench::new(move |_, asked| good(asked, &served, "\"v\"")).await;
-    std::fs::create_dir_all(bench.target().parent().unwrap()).unwrap();
-    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel::<Event>();
-    // Somebody else takes the name in the last moment.
-    let target = bench.target();
-    let taken = tokio::spawn(async move {
-        while !matches!(events.recv().await, Some(Event::Begun { .. })) {}
-        std::fs::write(target, b"somebody's").unwrap();
-    });
-    let progress: Arc<dyn Progress> = Arc::new(sender);
-    let error = fetch_file(&bench.web(6, Duration::from_mins(1)), &bench.wish(), &progress).await;
-    taken.await.unwrap();
-    assert!(matches!(error, Err(TransferError::TargetExists { .. })), "{error:?}");
-    assert_eq!(std::fs::read(bench.target()).unwrap(), b"somebody's");
-    std::fs::remove_file(bench.target()).unwrap();
-    let fetched = bench.fetch().await.unwrap();
-    assert_eq!(fetched.how, How::Resumed { kept: Length::new(SIZE as u64) });
-    bench.assert_got(&content(5));
-    assert_eq!(bench.wild.asked().last().unwrap().range(), Some((SIZE - 1, Some(SIZE))));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_got_its_name_is_known_by_the_process_behind() {
-    // Killed between the name and the end of its checkpoint: the checkpoint is put back as it was.
-    let served = content(5);
-    let bench = Bench::new(move |number, asked| {
-        let reply = good(asked, &served, "\"v\"");
-        if number == 1 { reply.then(Then::Cut(1_000_000)) } else { reply }
-    })
-    .await;
-    let web = bench.web(1, Duration::from_mins(1));
-    bench.fetch_with(&web, &bench.wish()).await.unwrap_err();
-    let state = bench.folder.path().join("state");
-    let log = std::fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
-    let saved = std::fs::read(&log).unwrap();
-    bench.fetch().await.unwrap();
-    std::fs::write(&log, saved).unwrap();
-    bench.wild.script(|_, _| panic!("nothing is asked"));
-    let fetched = bench.fetch().await.unwrap();
-    assert_eq!((fetched.how, fetched.size), (How::There, Length::new(SIZE as u64)));
-    bench.assert_got(&content(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -589,6 +546,19 @@ async fn redirects_are_followed_from_the_start_each_time() {
     bench.fetch().await.unwrap();
     bench.assert_got(&bytes);
     assert_eq!(bench.wild.asked().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_does_not_tell_the_next_host_where_it_came_from() {
+    let served = content(21);
+    let elsewhere = Wild::start(move |_, asked| good(asked, &served, "\"v\"")).await;
+    let there = format!("http://{}/file", elsewhere.address);
+    let bench = Bench::new(move |_, _| Reply::new(302, []).with("location", there.clone())).await;
+    let address = format!("http://{}/file?token=secret", bench.wild.address).parse().unwrap();
+    let fetch = Fetch { address, ..bench.wish() };
+    bench.fetch_with(&bench.web(1, Duration::from_mins(1)), &fetch).await.unwrap();
+    bench.assert_got(&content(21));
+    assert_eq!(elsewhere.asked().iter().find_map(|asked| asked.field("referer")), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod fetch;
 mod fake;
 mod foreign;
 mod get;
+mod mapped;
 mod put;
 mod recognise;
 mod wild;

@@ -1,6 +1,7 @@
 //! Putting: what crosses the line, what is stored, what is said, whatever happens on the way.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -264,6 +265,87 @@ async fn lost_answers_leave_no_orphan_and_no_second_file() {
         assert_eq!(bench.fake.store().uploads.len(), uploads + 1, "{what}");
         assert_eq!(bench.fake.store().files["/a"].version, outcomes + 1, "{what}");
         assert!(bench.fake.store().uploads.iter().all(|upload| upload.state == State::Done));
+    }
+}
+
+/// Begins a put whose upload becomes a file, which it does not hear of.
+async fn put_unheard(bench: &Bench) {
+    bench.fake.script(first(1, "POST /api/v1/uploads/u", Fault::LoseAnswer));
+    assert!(bench.put_once().await.is_err());
+    assert_eq!(bench.fake.store().uploads.last().unwrap().state, State::Done);
+    assert_eq!(bench.checkpoints(), 1);
+    bench.fake.take_counts();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_behind_a_complete_whose_answer_was_lost_is_put() {
+    let bench = Bench::new().await;
+    bench.write(&noise(2 * P, 60));
+    put_unheard(&bench).await;
+    overwrite(&bench.path(), 5, b"edited, and as long as before");
+    assert_eq!(bench.put().await.unwrap().how, How::Changed { sent: 2, parts: 2 });
+    bench.assert_stored("/a");
+    assert_eq!(bench.checkpoints(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_repeated_behind_a_lost_answer_says_what_stands_there_now() {
+    #[track_caller]
+    fn check(bench: &Bench, outcome: &Outcome, how: How, sent: usize) {
+        assert_eq!(outcome.how, how);
+        assert_eq!(bench.fake.take_counts().0, sent as u64);
+        bench.assert_stored("/a");
+        assert_eq!(bench.checkpoints(), 0);
+    }
+    let (bench, length) = (Bench::new().await, P + 5);
+    bench.write(&noise(length, 61));
+    put_unheard(&bench).await;
+    check(&bench, &bench.put().await.unwrap(), How::Resumed { kept: Length::new(length as u64) }, 0);
+    // Somebody else removed it, wrote over it, moved it away.
+    bench.write(&noise(length, 62));
+    put_unheard(&bench).await;
+    bench.fake.store().files.remove("/a");
+    check(&bench, &bench.put().await.unwrap(), How::Sent, length);
+    bench.write(&noise(length, 63));
+    put_unheard(&bench).await;
+    bench.fake.put("/a", b"theirs".to_vec());
+    check(&bench, &bench.put().await.unwrap(), How::Sent, length);
+    bench.write(&noise(length, 64));
+    put_unheard(&bench).await;
+    let moved = bench.fake.store().files.remove("/a").unwrap();
+    bench.fake.store().files.insert("/b".to_owned(), moved);
+    check(&bench, &bench.put().await.unwrap(), How::Instant, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_and_the_bit_are_those_of_the_source_when_it_was_stored() {
+    let make_executable =
+        |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let touch = |path: &Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    };
+    // Before it became a file, and behind; and before anything was heard of the upload.
+    let (begin, complete) = ("POST /api/v1/uploads", "POST /api/v1/uploads/u");
+    let cases =
+        [(complete, Fault::Refuse(Kind::Quota)), (complete, Fault::LoseAnswer), (begin, Fault::LoseAnswer)];
+    for (what, fault) in cases {
+        let bench = Bench::new().await;
+        bench.write(&noise(P + 5, 65));
+        bench.fake.script(first(1, what, fault));
+        assert!(bench.put_once().await.is_err());
+        make_executable(&bench.path());
+        touch(&bench.path());
+        bench.put().await.unwrap();
+        bench.assert_stored("/a");
+        let stored = bench.fake.store().files["/a"].clone();
+        assert!(stored.executable, "{what} {fault:?}");
+        assert_eq!(stored.mtime.as_deref(), Some("2001-09-09T01:46:40.000000000Z"));
+        // What the server was told need not be told again.
+        let patches = bench.fake.requests_of("PATCH");
+        bench.write(&noise(P + 6, 66));
+        bench.put().await.unwrap();
+        assert_eq!(bench.fake.requests_of("PATCH"), patches);
     }
 }
 
@@ -627,6 +709,38 @@ async fn a_stream_is_put_up_to_its_end() {
     }
 }
 
+async fn put_bytes(bench: &Bench, attempts_max: u32, put: &Put) -> Result<Outcome, TransferError> {
+    let input = Input { bytes: io::Cursor::new(noise(70_000, 27)), fails: false };
+    put_stream(&bench.client(attempts_max).await, input, put, &bench.silent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_answered_on_the_way_is_not_taken_for_a_stored_stream() {
+    let bench = Bench::new().await;
+    bench.fake.script(|_| Fault::Portal);
+    let ended = put_bytes(&bench, 10, &put_to("/a")).await;
+    assert!(matches!(ended, Err(TransferError::Unreadable { .. })), "{ended:?}");
+    // An answer that breaks off says nothing yet.
+    bench.fake.script(|_| Fault::CutAnswer(20));
+    let ended = put_bytes(&bench, 1, &put_to("/a")).await;
+    assert!(matches!(ended, Err(TransferError::Disconnected { .. })), "{ended:?}");
+    bench.fake.script(first(1, "PUT /files/", Fault::CutAnswer(20)));
+    let stored = put_bytes(&bench, 2, &put_to("/a")).await.unwrap().stored;
+    assert_eq!(stored.version, bench.fake.store().files["/a"].version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_answer_was_lost_is_no_file_of_somebody_else() {
+    let bench = Bench::new().await;
+    let put = Put::new(Target { path: remote("/a"), precondition: Some(Precondition::Absent) });
+    bench.fake.script(first(1, "PUT /files/", Fault::LoseAnswer));
+    let outcome = put_bytes(&bench, 2, &put).await.unwrap();
+    assert_eq!(outcome.stored.version, bench.fake.store().files["/a"].version);
+    bench.fake.put("/a", b"theirs".to_vec());
+    let refused = put_bytes(&bench, 2, &put).await.unwrap_err();
+    assert_eq!(refused.problem(), Some(Kind::PreconditionFailed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_tree_is_linked_without_being_read() {
     let bench = Bench::new().await;
@@ -655,4 +769,8 @@ async fn a_known_tree_is_linked_without_being_read() {
     assert!(linked.iter().all(Option::is_some));
     bench.assert_stored("/b");
     assert_eq!(*events.lock().unwrap(), ["POST /api/v1/claims"]);
+    bench.fake.store().files.retain(|path, _| path == "/b");
+    bench.fake.put("/0", b"something else".to_vec());
+    bench.fake.store().deceives = true;
+    assert_eq!(claim_known(&client, vec![file("/c")], &bench.silent).await.unwrap(), [None]);
 }

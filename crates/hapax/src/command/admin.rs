@@ -99,13 +99,13 @@ async fn user(context: &Context, client: &Client, command: &User) -> Result<(), 
         }
         User::Add { name, admin } => {
             account(name)?;
-            let body = json!({ "name": name, "password": new_password()?, "admin": admin });
+            let body = json!({ "name": name, "password": new_password().await?, "admin": admin });
             let user = ask(client, Method::POST, "/admin/users", Some(&body)).await?;
             say(format!("made the account {name}"), &user);
         }
         User::Password { name } => {
             let target = account(name)?;
-            let body = json!({ "password": new_password()? });
+            let body = json!({ "password": new_password().await? });
             let user = ask(client, Method::PATCH, &target, Some(&body)).await?;
             say(format!("{name} has another password; tokens stay as they are"), &user);
         }
@@ -147,11 +147,12 @@ fn account(name: &str) -> Result<String, Failure> {
     Ok(format!("/admin/users/{name}"))
 }
 
-fn new_password() -> Result<String, Failure> {
-    match variable(NEW_PASSWORD) {
-        Some(password) => Ok(password),
-        None => ask_password("new password").map_err(|failure| failure.hint(format!("set {NEW_PASSWORD}"))),
+async fn new_password() -> Result<String, Failure> {
+    if let Some(password) = variable(NEW_PASSWORD) {
+        return Ok(password);
     }
+    let asked = ask_password("new password").await;
+    asked.map_err(|failure| failure.hint(format!("set {NEW_PASSWORD}")))
 }
 
 fn user_line(user: &UserInfo) -> String {

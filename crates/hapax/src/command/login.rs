@@ -25,11 +25,11 @@ pub(super) async fn run(context: &Context, login: &Login) -> Result<(), Failure>
     })?;
     let user = match &login.user {
         Some(user) => user.clone(),
-        None => ask("user")?,
+        None => ask("user").await?,
     };
     let password = match variable("HAPAX_PASSWORD") {
         Some(password) => password,
-        None => ask_password("password")?,
+        None => ask_password("password").await?,
     };
     let mut logins = Logins::read(context.places.logins())?;
     let kept = exchange(&context.places, &login.url, user, password).await?;

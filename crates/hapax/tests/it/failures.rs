@@ -149,3 +149,49 @@ fn a_source_that_never_settles_is_given_up() {
     check(8 << 20);
     check(40 << 20);
 }
+
+/// Runs a program on a terminal of its own until it asks for a password, ends it in one of two ways, and says how it ended
+/// and whether the terminal shows again what is typed.
+const ASKED: &str = "
+import os, pty, signal, sys, termios
+way, *command = sys.argv[1:]
+# What is not ended by then never is.
+signal.alarm(60)
+program, terminal = pty.fork()
+if program == 0:
+    os.execv(command[0], command)
+shown = lambda: bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+said = b''
+while b'password: ' not in said:
+    said += os.read(terminal, 100)
+while shown():
+    pass
+if way == 'ctrl-c':
+    os.write(terminal, b'\\x03')
+elif way == 'sigterm':
+    os.kill(program, signal.SIGTERM)
+else:
+    os.write(terminal, way.encode() + b'\\n')
+_, status = os.waitpid(program, 0)
+print(os.waitstatus_to_exitcode(status), shown())
+";
+
+#[test]
+fn a_signal_ends_the_question_for_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let check = |way: &str, ended: &str| {
+        let hapax = program(folder.path());
+        let python = std::env::var("HAPAX_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        let mut asked = std::process::Command::new(python);
+        asked.args(["-c", ASKED, way]).arg(hapax.get_program());
+        asked.args(["login", "--user", "admin", &format!("http://{nobody}")]).current_dir(folder.path());
+        asked.env_clear().envs(hapax.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = asked.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), ended, "{way}: {output:?}");
+    };
+    check("ctrl-c", "130 True");
+    check("sigterm", "143 True");
+    // An answer is taken: nobody listens there.
+    check("secret", "5 True");
+}
