@@ -616,14 +616,14 @@ mod tests {
             ballast: None,
         };
         let committer = Committer::start(stores).unwrap();
-        let mut failure = committer.failure();
-        let lost = committer.submit(Bytes::None, |_| panic!("a mistake of ours")).wait();
-        assert!(matches!(lost, Err(StoreError::Closed)), "{lost:?}");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let told = runtime.block_on(failure.wait_for(Option::is_some)).map(|cause| cause.clone());
-        let told = told.expect("who waits for a failure hears of it").unwrap();
-        assert!(matches!(*told, StoreError::Panicked { thread: "commit" }), "{told:?}");
-        let later = committer.submit(Bytes::None, |_| Intent::Boot).wait();
-        assert!(matches!(later, Err(StoreError::Closed)), "{later:?}");
+        let failure = committer.failure();
+        for _ in 0..2 {
+            let lost = committer.submit(Bytes::None, |_| panic!("a mistake of ours")).wait();
+            assert!(matches!(lost, Err(StoreError::Closed)), "{lost:?}");
+        }
+        // Waits for the thread.
+        drop(committer);
+        let told = failure.borrow().clone();
+        assert!(matches!(told.as_deref(), Some(StoreError::Panicked { thread: "commit" })), "{told:?}");
     }
 }
