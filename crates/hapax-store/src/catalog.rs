@@ -92,7 +92,7 @@ mod rows;
 
 pub use rows::{
     Blob, COMPOSED_KEPT, Completion, Counted, Entry, EntryKind, Extent, Holder, Lane, MaskedValue, Meta,
-    OpenPart, Owner, Saved, Space, Stats, TOKENS_MAX, Token, Upload, User, WAITING_MAX,
+    OpenPart, Owner, SPACE_MAX, Saved, Space, Stats, TOKENS_MAX, Token, Upload, User, WAITING_MAX,
 };
 
 /// The embedded engine.

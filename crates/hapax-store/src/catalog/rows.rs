@@ -210,6 +210,10 @@ pub enum Counted {
 /// How long an upload lives at most after a file was composed of it.
 pub const COMPOSED_KEPT: Duration = Duration::from_hours(1);
 
+/// What lies in a space without a quota at the most, 1 EiB: composed files are far larger than what is stored for them, and their
+/// sum must stay a number.
+pub const SPACE_MAX: Length = Length::new(1 << 60);
+
 /// How many open uploads may be composed of one: each is looked at when that one has all its bytes.
 pub const WAITING_MAX: u32 = 16;
 

@@ -13,6 +13,7 @@ use super::super::{
     Outcome, Publish, Source, SpaceId, Store, TokenId, Upload, UserId,
 };
 use super::*;
+use crate::catalog::SPACE_MAX;
 use crate::clock::Timestamp;
 
 mod composed;
@@ -656,6 +657,16 @@ fn quota_is_never_passed() {
         assert_eq!(filled(catalog), (9 * CELL, 0), "what was promised is kept");
         done(catalog, file("/a", 2, 3, T0));
         assert_eq!(filled(catalog), (8 * CELL, 0), "what makes room is not refused");
+    });
+}
+
+#[test]
+fn a_space_without_a_quota_holds_what_can_be_counted() {
+    on_each(|catalog| {
+        done(catalog, create(1, Some(SPACE_MAX)));
+        let full = Refusal::Quota { limit: SPACE_MAX, used: SPACE_MAX };
+        refused(catalog, create(2, Some(SPACE_MAX)), full.clone());
+        refused(catalog, file("/a", 1, 1, T0), full);
     });
 }
 

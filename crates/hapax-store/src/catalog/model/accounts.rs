@@ -7,8 +7,8 @@ use hapax_proto::upload::State;
 
 use super::tables::{EntryRow, SpaceRow, Tables, sum};
 use crate::catalog::{
-    Answer, Counted, Outcome, Refusal, Space, SpaceId, TOKENS_MAX, Token, TokenId, Upload, UploadId, User,
-    UserId,
+    Answer, Counted, Outcome, Refusal, SPACE_MAX, Space, SpaceId, TOKENS_MAX, Token, TokenId, Upload,
+    UploadId, User, UserId,
 };
 use crate::clock::Moment;
 
@@ -154,10 +154,8 @@ impl Tables {
     /// the space or was promised before.
     pub(super) fn check_quota(&self, space: SpaceId, was: Length) -> Result<(), Refusal> {
         let total = self.filled(space);
-        match self.spaces[&space].quota {
-            Some(limit) if total > limit && total > was => Err(Refusal::Quota { limit, used: was }),
-            _ => Ok(()),
-        }
+        let limit = self.spaces[&space].quota.unwrap_or(SPACE_MAX);
+        if total > limit && total > was { Err(Refusal::Quota { limit, used: was }) } else { Ok(()) }
     }
 
     /// Returns what lies in a space or is promised.

@@ -3,7 +3,7 @@
 use hapax_proto::span::Length;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{Outcome, Refusal, Space, SpaceId, UserId};
+use super::super::{Outcome, Refusal, SPACE_MAX, Space, SpaceId, UserId};
 use super::{Applied, Stop, row};
 
 const COLUMNS: &str = "id, name, owner, quota, used, reserved";
@@ -63,10 +63,8 @@ pub(super) fn filled(db: &Connection, space: SpaceId) -> Result<Length, Stop> {
 /// Refuses a change that has been made, if it filled the space further, and past its quota. `was` is what was `filled` before.
 pub(super) fn check_quota(db: &Connection, space: SpaceId, was: Length) -> Result<(), Stop> {
     let space = find(db, space)?.ok_or(Refusal::NotFound)?;
-    match space.quota {
-        Some(limit) if sum(&space) > limit.max(was) => Err(Refusal::Quota { limit, used: was }.into()),
-        _ => Ok(()),
-    }
+    let limit = space.quota.unwrap_or(SPACE_MAX);
+    if sum(&space) > limit.max(was) { Err(Refusal::Quota { limit, used: was }.into()) } else { Ok(()) }
 }
 
 fn sum(space: &Space) -> Length {
