@@ -69,6 +69,15 @@ node_clients() {
     export HAPAX_TEST_CLIENTS=$folder
 }
 
+# Gives the tests a folder on a disk: of files in memory the client remembers no digest, and many tests are about that.
+disk() {
+    if [ "$(stat --file-system --format %T -- "${TMPDIR:-/tmp}")" = tmpfs ]; then
+        mkdir -p -- target/tmp
+        say "the folder for temporary files lies in memory: using target/tmp"
+        export TMPDIR=$PWD/target/tmp
+    fi
+}
+
 if ! command -v cargo >/dev/null; then
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     command -v cargo >/dev/null || fail "cargo is missing; install Rust with rustup"
@@ -76,6 +85,7 @@ fi
 packages
 python_environment
 node_clients
+disk
 
 # The runner comes last, so that its summary is the last thing one reads.
 say "examples in the documentation"

@@ -243,7 +243,7 @@ pub(crate) async fn remember(
     (facts, begun): (&Facts, Stamp),
     blake3: FileHash,
 ) {
-    remember_shown(client, vec![Digested { path: path.to_owned(), facts: *facts, begun, blake3 }]).await;
+    remember_all(client, vec![Digested { path: path.to_owned(), facts: *facts, begun, blake3 }]).await;
 }
 
 /// Claims the contents of several files in one request; returns those that were linked, by the number that the caller
@@ -264,15 +264,8 @@ pub(crate) async fn claim_all(
     Ok(files.iter().map(|(number, ..)| *number).zip(results).filter_map(linked).collect())
 }
 
-/// Tells the cache what several files hashed to that were read just so, without being written back before: of those that
-/// changed lately nothing is remembered.
+/// Tells the cache what several files hashed to that had been written back; a cache that fails is done without.
 pub(crate) async fn remember_all(client: &Client, mut files: Vec<Digested>) {
-    files.retain(|file| file.facts.written_back_at(file.begun));
-    remember_shown(client, files).await;
-}
-
-/// Tells the cache what files hashed to whose facts show every write.
-async fn remember_shown(client: &Client, mut files: Vec<Digested>) {
     let Some(cache) = &client.cache else { return };
     let shown = show_writes(files.iter().map(|file| file.path.clone()).collect()).await;
     let mut shown = shown.into_iter();

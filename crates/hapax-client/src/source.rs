@@ -9,6 +9,7 @@
 //! changed lately is written back before its facts are taken, which makes its pages clean; older ones are clean by now. File
 //! systems that lie in memory write nothing back: there such a writer is seen once, and no digest is remembered.
 
+use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,7 @@ use hapax_proto::claim::{Proof, ProofHasher, QuickHasher, quick_spans};
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::{Length, Span};
 use hapax_proto::tree::{PartHasher, PartNumber};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, syncfs};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -489,6 +490,8 @@ pub(crate) struct Loaded {
     pub(crate) facts: Facts,
     /// When reading began.
     pub(crate) begun: Stamp,
+    /// Whether its facts show every write since then.
+    pub(crate) written_back: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) blake3: FileHash,
 }
@@ -502,21 +505,44 @@ pub(crate) struct Wanted {
     pub(crate) unless: PathBuf,
 }
 
-/// Reads small files. `None` for one that is longer than `size_max`, changed meanwhile or cannot be read, and for one
+/// Reads small files; what changed lately is written back before, all together: one by one that would take longer than
+/// sending them. `None` for one that is longer than `size_max`, changed meanwhile or cannot be read, and for one
 /// that is not wanted after all.
 pub(crate) async fn load(files: Vec<Wanted>, size_max: u64) -> Vec<Option<Loaded>> {
     blocking(move || {
+        let clean = write_back(&files);
         let load = |Wanted { path, links, unless }| {
-            if unless.exists() { None } else { load_one(path, links, size_max).ok().flatten() }
+            if unless.exists() { None } else { load_one(path, (links, size_max), &clean).ok().flatten() }
         };
         files.into_iter().map(load).collect()
     })
     .await
 }
 
-fn load_one(path: PathBuf, links: Links, size_max: u64) -> io::Result<Option<Loaded>> {
+/// Writes back the file systems of those files that changed lately, and returns their devices.
+fn write_back(files: &[Wanted]) -> HashSet<u64> {
+    let (now, mut done) = (Stamp::now(), HashSet::new());
+    for Wanted { path, links, .. } in files {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        let facts = Facts::of(&metadata);
+        if metadata.is_file() && !facts.written_back_at(now) && !done.contains(&facts.device) {
+            let synced = open_regular(path, *links).ok().flatten().map(|file| syncfs(&file));
+            if let Some(Ok(())) = synced {
+                done.insert(facts.device);
+            }
+        }
+    }
+    done
+}
+
+fn load_one(
+    path: PathBuf,
+    (links, size_max): (Links, u64),
+    clean: &HashSet<u64>,
+) -> io::Result<Option<Loaded>> {
     let Some(file) = open_regular(&path, links)? else { return Ok(None) };
     let (begun, facts) = (Stamp::now(), Facts::of(&file.metadata()?));
+    let written_back = facts.written_back_at(begun) || clean.contains(&facts.device);
     if facts.size().get() > size_max {
         return Ok(None);
     }
@@ -534,7 +560,7 @@ fn load_one(path: PathBuf, links: Links, size_max: u64) -> io::Result<Option<Loa
     }
     let same = Facts::of(&std::fs::metadata(&path)?) == facts;
     let blake3 = FileHash::of(&bytes);
-    Ok(same.then_some(Loaded { path, facts, begun, bytes, blake3 }))
+    Ok(same.then_some(Loaded { path, facts, begun, written_back, bytes, blake3 }))
 }
 
 /// Tells of each file whether its path still names what was loaded.
@@ -697,6 +723,22 @@ mod tests {
         let wanted = |links| Wanted { path: link.clone(), links, unless: folder.path().join("absent") };
         let loaded = load(vec![wanted(Links::Followed), wanted(refused)], 100).await;
         assert_eq!(loaded.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn small_files_that_are_young_are_written_back_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            Wanted { path, links: Links::Refused { names: 1 }, unless: folder.path().join("absent") }
+        };
+        let files = ["a", "b"].map(wanted);
+        let device = std::fs::metadata(&files[0].path).unwrap().dev();
+        assert_eq!(write_back(&files), HashSet::from([device]));
+        let loaded = load(files.into_iter().collect(), 100).await;
+        assert!(loaded.into_iter().all(|loaded| loaded.unwrap().written_back));
+        assert_eq!(write_back(&[]), HashSet::new());
     }
 
     #[tokio::test]

@@ -143,7 +143,10 @@ async fn hash(client: &Client, mut files: Sized) -> Vec<(usize, FileHash)> {
         for (index, done) in joined(ended) {
             let Some((path, facts, begun, blake3)) = done else { continue };
             hashed.push((index, blake3));
-            known.push(Digested { path, facts, begun, blake3 });
+            // Younger ones were not written back: a store to a page of theirs may not show.
+            if facts.written_back_at(begun) {
+                known.push(Digested { path, facts, begun, blake3 });
+            }
         }
     }
     remember_all(client, known).await;

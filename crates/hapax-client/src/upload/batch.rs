@@ -230,8 +230,10 @@ async fn settle(
         let guard = file.put.target.precondition.clone();
         settled.push(match (loaded, completed) {
             (Some(loaded), Some(stored)) if same && stored.blake3 == loaded.blake3 => {
-                let Loaded { path, facts, begun, blake3, .. } = loaded;
-                known.push(Digested { path, facts, begun, blake3 });
+                let Loaded { path, facts, begun, blake3, written_back, .. } = loaded;
+                if written_back {
+                    known.push(Digested { path, facts, begun, blake3 });
+                }
                 Batched::Stored(Outcome { how: if instant { How::Instant } else { How::Sent }, stored })
             }
             // Who guards the name guards it from others, not from the version of a moment ago.
