@@ -52,14 +52,14 @@ pub enum Choice {
     Computed(Algorithm),
 }
 
-/// Chooses what is wanted most among what is known and, if the bytes may be read for it, all the others. Among equals
-/// one that is known wins.
+/// Chooses what is wanted most among what is known or, if the bytes may be read for it, among all. Which ones are known says
+/// nothing then: it would tell that somebody else had the content before.
 pub fn choose(preferences: &Preferences, known: &Digests, may_read: bool) -> Option<Choice> {
-    let costly =
-        Algorithm::ALL.iter().copied().filter(|algorithm| may_read && known.get(*algorithm).is_none());
-    // The known ones come first, and so win where several are wanted alike.
-    let available: Vec<Algorithm> = known.algorithms().chain(costly).collect();
-    let chosen = preferences.choose(&available)?;
+    let chosen = if may_read {
+        preferences.choose(Algorithm::ALL)
+    } else {
+        preferences.choose(&known.algorithms().collect::<Vec<_>>())
+    }?;
     Some(known.get(chosen).map_or(Choice::Computed(chosen), Choice::Known))
 }
 
