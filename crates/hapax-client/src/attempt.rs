@@ -83,7 +83,9 @@ pub async fn repeat<T, F: Future<Output = Result<T, TransferError>>>(
 /// Returns an error and its causes in one line.
 fn reason(failure: &TransferError) -> String {
     let causes = std::iter::successors(std::error::Error::source(failure), |cause| cause.source());
-    causes.fold(failure.to_string(), |line, cause| line + ": " + &cause.to_string())
+    let said = causes.fold(failure.to_string(), |line, cause| line + ": " + &cause.to_string());
+    // It becomes a part of a sentence.
+    said.trim_end_matches('.').to_owned()
 }
 
 /// Draws a number of `[0, 1)`; without a source of randomness, the middle, which spreads nobody but waits.

@@ -222,7 +222,9 @@ fn status_code(status: u16) -> Code {
 
 fn hint_for(error: &TransferError, code: Code) -> Option<String> {
     let hint = match error {
-        TransferError::NotAFile { .. } => "a folder is sent with `hapax put -r`",
+        TransferError::NotAFile { .. } => {
+            "only files are sent; a folder is, with what lies in it, by `hapax put -r`"
+        }
         TransferError::TargetExists { .. } => "add --overwrite to replace it, or name another target",
         TransferError::Locked { .. } => "wait for the other process, or end it",
         TransferError::BadAddress { .. } => {
@@ -244,7 +246,8 @@ fn hint_for(error: &TransferError, code: Code) -> Option<String> {
             Kind::Unauthenticated => "run `hapax login URL` again, or set HAPAX_SERVER and HAPAX_TOKEN",
             Kind::NotEmpty => "add -r to remove it with everything in it",
             Kind::IsAFolder => "end the path with a slash to mean a name inside the folder",
-            Kind::Exists | Kind::PreconditionFailed => "add --overwrite to replace it",
+            Kind::Exists => "add --overwrite to replace it, if it is of the same kind",
+            Kind::PreconditionFailed => "leave --no-overwrite out to replace it",
             Kind::Quota => "remove something, or ask the administrator for more",
             Kind::Damaged => "put the same file again: that heals the stored copy",
             _ if code == Code::Temporary => GO_ON,

@@ -34,6 +34,9 @@ use crate::words;
 /// What standard input is called.
 const STDIN: &str = "-";
 
+/// How many of a folder's links, devices and pipes are named one by one.
+const SKIPPED_TOLD: usize = 20;
+
 /// Folders that are made at the same time.
 const FOLDERS_AT_ONCE: usize = 8;
 
@@ -287,8 +290,12 @@ fn plan(
         let found = tree::walk(source)?;
         found.failures.iter().for_each(|failure| tally.fail(&context.screen, failure));
         found.closed.iter().for_each(|failure| tally.fail_folder(&context.screen, failure));
-        for path in &found.skipped {
-            context.screen.note(&format!("{} is neither a file nor a folder: left out", path.display()));
+        for path in found.skipped.iter().take(SKIPPED_TOLD) {
+            let what = if path.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
+            context.screen.note(&format!("{} is {what}: left out", path.display()));
+        }
+        if let more @ 1.. = found.skipped.len().saturating_sub(SKIPPED_TOLD) {
+            context.screen.note(&format!("{more} more are links, devices or pipes: left out"));
         }
         for (one, other) in &found.alike {
             context.screen.note(&format!(

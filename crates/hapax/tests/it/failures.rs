@@ -41,7 +41,7 @@ fn each_failure_has_its_code_and_its_words() {
     check(3, &["ls", ":@nobody/"], "nothing here");
     check(3, &["transfers", "rm", "AAAAAAAAAAAAAAAAAAAAAA"], "no unfinished upload");
     check(6, &["get", ":/a", "other"], "exists already");
-    check(6, &["put", "--no-overwrite", "other", ":/a"], "hint: add --overwrite");
+    check(6, &["put", "--no-overwrite", "other", ":/a"], "hint: leave --no-overwrite out");
     check(6, &["mv", ":/a", ":/folder"], "hapax: ");
     check(6, &["put", "a", ":/folder"], "hint: end the path with a slash");
     check(7, &["verify", "other", ":/a"], "differ");
