@@ -72,19 +72,23 @@ pub(super) async fn run(context: &Context, put: &Put) -> Result<(), Failure> {
     let client = context.servers().client(&target.alias).await?;
     make_folders(&client, folders).await?;
     let only = jobs.len() == 1 && tally.is_clean();
-    let linked = if only { vec![None] } else { link(&client, &jobs, put).await? };
-    let board = Board::new(context.screen.clone());
-    if !only {
-        board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
-    }
-    let mut run = Run { context, put, client, board, tally };
+    let mut run = Run { context, put, client, board: Board::new(context.screen.clone()), tally };
     if only {
-        let (outcome, sums) = run.send(&jobs[0], None).await?;
+        let (outcome, sums) = run.send(&jobs[0]).await?;
         run.done(&jobs[0], &outcome, &sums);
         return Ok(());
     }
-    let done = run.send_batches(&mut jobs, &linked).await?;
-    run.send_rest(&jobs, linked, &done).await?;
+    let linked = link(&run.client, &jobs, put).await?;
+    run.board.expect(jobs.len() as u64, jobs.iter().map(|job| job.size).sum());
+    let mut through = vec![false; jobs.len()];
+    for (index, stored) in linked.into_iter().enumerate() {
+        let Some(stored) = stored else { continue };
+        let sums = run.board.file(&shown(&jobs[index])).sums();
+        run.done(&jobs[index], &Outcome { how: How::Instant, stored }, &sums);
+        through[index] = true;
+    }
+    run.send_batches(&mut jobs, &mut through).await?;
+    run.send_rest(&jobs, &through).await?;
     run.tally.end(&context.screen, "sent")
 }
 
@@ -95,20 +99,16 @@ impl Run<'_> {
         say(self.context, job, outcome, sums);
     }
 
-    /// Sends small files many at a time, and tells which jobs are through. The others are to be sent one by one, under the
+    /// Sends small files many at a time, and says which jobs are through. The others are to be sent one by one, under the
     /// guards that they have then.
-    async fn send_batches(
-        &mut self,
-        jobs: &mut [Job],
-        linked: &[Option<Completed>],
-    ) -> Result<Vec<bool>, Failure> {
-        let mut through = vec![false; jobs.len()];
-        let small = unlinked(jobs, linked);
+    async fn send_batches(&mut self, jobs: &mut [Job], through: &mut [bool]) -> Result<(), Failure> {
+        let rest = jobs.iter().enumerate().filter(|(index, _)| !through[*index]);
+        let small: Vec<_> = rest.map(|(index, job)| (index, job.size)).collect();
         if small.len() < 2 {
-            return Ok(through);
+            return Ok(());
         }
         let silent: Arc<dyn Progress> = Arc::new(Silent);
-        let Some(capacity) = batch_capacity(&self.client, &silent).await? else { return Ok(through) };
+        let Some(capacity) = batch_capacity(&self.client, &silent).await? else { return Ok(()) };
         let mut batches = capacity.cut(&small).into_iter();
         let mut under_way = JoinSet::new();
         loop {
@@ -117,7 +117,7 @@ impl Run<'_> {
             {
                 under_way.spawn(self.batch(jobs, batch));
             }
-            let Some(ended) = under_way.join_next().await else { return Ok(through) };
+            let Some(ended) = under_way.join_next().await else { return Ok(()) };
             let (batch, outcome) = ended.unwrap_or_else(|error| resume_unwind(error.into_panic()));
             match outcome.map_err(Failure::from) {
                 Ok(outcomes) => {
@@ -144,17 +144,12 @@ impl Run<'_> {
     }
 
     /// Sends what went in no batch, several files at a time: a line with a long way is not filled by one photo.
-    async fn send_rest(
-        &mut self,
-        jobs: &[Job],
-        mut linked: Vec<Option<Completed>>,
-        done: &[bool],
-    ) -> Result<(), Failure> {
+    async fn send_rest(&mut self, jobs: &[Job], through: &[bool]) -> Result<(), Failure> {
         let mut abreast = Abreast::new(self.put.pace.parallel);
-        let mut rest = (0..jobs.len()).filter(|index| !done[*index]).peekable();
+        let mut rest = (0..jobs.len()).filter(|index| !through[*index]).peekable();
         loop {
             while let Some(index) = rest.next_if(|index| abreast.takes(abreast.weigh(jobs[*index].size))) {
-                let sending = self.send(&jobs[index], linked[index].take());
+                let sending = self.send(&jobs[index]);
                 abreast.begin(abreast.weigh(jobs[index].size), async move { (index, sending.await) });
             }
             let Some((index, sent)) = abreast.next().await else { return Ok(()) };
@@ -167,18 +162,11 @@ impl Run<'_> {
     }
 
     /// Sends one file.
-    fn send(
-        &self,
-        job: &Job,
-        linked: Option<Completed>,
-    ) -> impl Future<Output = Result<(Outcome, Sums), Failure>> + use<> {
+    fn send(&self, job: &Job) -> impl Future<Output = Result<(Outcome, Sums), Failure>> + use<> {
         let (client, source, wish) = (self.client.clone(), job.source.clone(), wish(job, self.put));
         let (board, shown) = (Arc::clone(&self.board), shown(job));
         async move {
             let watcher = Arc::new(board.file(&shown));
-            if let Some(stored) = linked {
-                return Ok((Outcome { how: How::Instant, stored }, watcher.sums()));
-            }
             let progress: Arc<dyn Progress> = Arc::clone(&watcher) as _;
             let from_stdin = source == Path::new(STDIN);
             let sent = if from_stdin {
@@ -228,12 +216,6 @@ impl Run<'_> {
         watcher.event(Event::Done);
         watcher.sums()
     }
-}
-
-/// Returns the jobs that are to be sent, and their sizes.
-fn unlinked(jobs: &[Job], linked: &[Option<Completed>]) -> Vec<(usize, u64)> {
-    let each = jobs.iter().zip(linked).enumerate();
-    each.filter(|(_, (_, linked))| linked.is_none()).map(|(index, (job, _))| (index, job.size)).collect()
 }
 
 /// Returns the jobs that have a target of their own: no file takes the place of another that the same command sends.
