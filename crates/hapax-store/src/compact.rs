@@ -24,7 +24,7 @@ use crate::id::ObjectId;
 use crate::intake::PartWriter;
 use crate::job::{Go, Pace};
 use crate::store::{Store, mask};
-use crate::upload::{each_extent, span_of};
+use crate::upload::span_of;
 
 /// Rows looked up at a time.
 const PAGE: usize = 256;
@@ -125,7 +125,7 @@ impl Compaction<'_> {
 
     fn parts_in_pieces(&self, content: ContentId) -> Result<Vec<PartNumber>, StoreError> {
         let (mut parts, mut last) = (Vec::new(), None);
-        each_extent(self.store.catalog(), content, |extent| {
+        self.store.catalog().each_extent(content, &mut |extent| {
             let part = PartNumber::holding(extent.span.start());
             if part == last && parts.last().copied() != part {
                 parts.extend(part);

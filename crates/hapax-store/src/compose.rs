@@ -17,15 +17,18 @@ use hapax_proto::span::{Length, Offset, SIZE_MAX, Span};
 use hapax_proto::tree::PartNumber;
 
 use crate::catalog::{
-    EntryKind, Expect, Extent, Intent, LaneId, Outcome, Publish, Refusal, Source, Store as StoreIntent,
-    Upload, UploadId,
+    Catalog, ContentId, EntryKind, Expect, Extent, Intent, LaneId, Outcome, Publish, Refusal, Source,
+    Store as StoreIntent, Upload, UploadId,
 };
 use crate::error::StoreError;
 use crate::id::random_bytes;
 use crate::job::{Pace, UNPACED};
 use crate::key::Fingerprint;
 use crate::store::Store;
-use crate::upload::{Verified, check_declared, each_extent, span_of};
+use crate::upload::{Verified, check_declared, span_of};
+
+/// Extents of a member read at a time.
+const PAGE: usize = 4_096;
 
 /// Extents placed in one transaction: a few milliseconds of the committer's time.
 const SLICE: usize = 256;
@@ -95,7 +98,7 @@ impl Store {
         for id in self.catalog().members(upload.id)? {
             let member = self.open_member(id)?;
             let mut placed = Ok(());
-            each_extent(self.catalog(), member.content, |extent| {
+            by_pages(self.catalog(), member.content, |extent| {
                 if placed.is_ok() {
                     placed = slices.place(extent, base, member.size.unwrap_or_default());
                 }
@@ -263,6 +266,25 @@ impl Slices<'_> {
             expires: now,
         }));
         self.store.commit(intent).map(drop)
+    }
+}
+
+/// Goes through all extents of a content in order, a page at a time: no read is open while `each` commits.
+fn by_pages(
+    catalog: &dyn Catalog,
+    content: ContentId,
+    mut each: impl FnMut(&Extent),
+) -> Result<(), StoreError> {
+    let mut rest = Span::whole(Length::new(SIZE_MAX));
+    loop {
+        let page = catalog.extents(content, rest, PAGE)?;
+        page.iter().for_each(&mut each);
+        match page.last() {
+            Some(last) if page.len() == PAGE => {
+                rest = Span::new(last.span.end(), rest.end()).expect("extents lie below the largest size");
+            }
+            _ => return Ok(()),
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use hapax_proto::tree::{Frontier, OpenState, PART, PartHasher, PartNumber, PartV
 use hapax_proto::upload::{Held, State};
 
 use crate::catalog::{
-    Blob, Catalog, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Refusal,
-    Source, SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
+    Blob, Completion, Expect, Extent, Intent, LaneId, Meta, NewUpload, OpenPart, Outcome, Refusal, Source,
+    SpaceId, Store as StoreIntent, Upload, UploadId, UserId,
 };
 use crate::committer::{Pending, Placed};
 use crate::content::ContentReader;
@@ -33,9 +33,6 @@ pub use finish::Verified;
 
 /// Fragments of one part after which the next run first makes them one.
 const FRAGMENTS_MAX: usize = 32;
-
-/// Extents read from the catalog at a time when all of a content is gone through.
-const PAGE: usize = 4_096;
 
 /// An upload as its creator describes it.
 #[derive(Debug, Clone)]
@@ -327,25 +324,6 @@ fn announced(upload: &Upload, open: &OpenPart) -> Offset {
 
 fn damaged(id: UploadId, why: &'static str) -> StoreError {
     StoreError::Corrupt { what: format!("upload {id}"), why }
-}
-
-/// Goes through all extents of a content in order, a page at a time.
-pub(crate) fn each_extent(
-    catalog: &dyn Catalog,
-    content: crate::catalog::ContentId,
-    mut each: impl FnMut(&Extent),
-) -> Result<(), StoreError> {
-    let mut rest = Span::whole(Length::new(hapax_proto::span::SIZE_MAX));
-    loop {
-        let page = catalog.extents(content, rest, PAGE)?;
-        page.iter().for_each(&mut each);
-        match page.last() {
-            Some(last) if page.len() == PAGE => {
-                rest = Span::new(last.span.end(), rest.end()).expect("extents lie below the largest size");
-            }
-            _ => return Ok(()),
-        }
-    }
 }
 
 /// Adds a span behind others, joining what adjoins.
