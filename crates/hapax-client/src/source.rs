@@ -458,23 +458,17 @@ pub(crate) async fn look(
 /// A file that was hashed: its path, its facts, when that began, and what it hashed to.
 pub(crate) type HashedFile = (PathBuf, Facts, Stamp, FileHash);
 
-/// Hashes files that have these facts; `None` for those that do not any more, or cannot be read.
-pub(crate) async fn hash_all(files: Vec<(PathBuf, Facts)>) -> Vec<Option<HashedFile>> {
-    blocking(move || {
-        let hash = |(path, facts): (PathBuf, Facts)| {
-            let begun = Stamp::now();
-            let file = open_regular(&path, Links::Refused { names: 1 }).ok()??;
-            let is_same = |metadata: io::Result<Metadata>| metadata.is_ok_and(|now| Facts::of(&now) == facts);
-            if !is_same(file.metadata()) {
-                return None;
-            }
-            let source = Source { file: Arc::new(file), path: path.as_path().into() };
-            let blake3 = source.hash_now(&facts).ok().flatten()?;
-            is_same(std::fs::symlink_metadata(&path)).then_some((path, facts, begun, blake3))
-        };
-        files.into_iter().map(hash).collect()
-    })
-    .await
+/// Hashes a file that has these facts, on this thread; `None` if it does not any more, or cannot be read.
+pub(crate) fn hash_same(path: PathBuf, facts: Facts) -> Option<HashedFile> {
+    let begun = Stamp::now();
+    let file = open_regular(&path, Links::Refused { names: 1 }).ok()??;
+    let is_same = |metadata: io::Result<Metadata>| metadata.is_ok_and(|now| Facts::of(&now) == facts);
+    if !is_same(file.metadata()) {
+        return None;
+    }
+    let source = Source { file: Arc::new(file), path: path.as_path().into() };
+    let blake3 = source.hash_now(&facts).ok().flatten()?;
+    is_same(std::fs::symlink_metadata(&path)).then_some((path, facts, begun, blake3))
 }
 
 /// Returns the path from the root on, without looking whether anything has it.

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use hapax_proto::dialect::native::EntryInfo;
 use hapax_proto::digest::FileHash;
 use hapax_proto::span::Length;
-use tokio::task::JoinSet;
 
 use super::Finish;
 use crate::api::RemotePath;
@@ -17,11 +16,8 @@ use crate::claim::remember_all;
 use crate::client::Client;
 use crate::error::TransferError;
 use crate::sink::{Overwrite, apply_all};
-use crate::source::{Facts, absolute, hash_all};
-use crate::tasks::{blocking, joined};
-
-/// Files that are hashed between two changes of threads.
-const RUN: usize = 64;
+use crate::source::{Facts, absolute, hash_same};
+use crate::tasks::{EveryCore, blocking};
 
 /// A remote file as a listing tells of it, and where it goes.
 #[derive(Debug, Clone)]
@@ -125,28 +121,16 @@ fn look(named: &[(PathBuf, u64)]) -> Result<(Vec<Local>, Sized), TransferError> 
     Ok((found, sized))
 }
 
-/// Hashes files on as many threads as compute at once, and remembers what came out.
-async fn hash(client: &Client, mut files: Sized) -> Vec<(usize, FileHash)> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut hashing, mut hashed, mut known) = (JoinSet::new(), Vec::new(), Vec::new());
-    loop {
-        while hashing.len() < threads && !files.is_empty() {
-            let rest = files.split_off(files.len().min(RUN));
-            let run = std::mem::replace(&mut files, rest);
-            hashing.spawn(async move {
-                let (numbers, run): (Vec<_>, Vec<_>) =
-                    run.into_iter().map(|(index, path, facts)| (index, (path, facts))).unzip();
-                numbers.into_iter().zip(hash_all(run).await).collect::<Vec<_>>()
-            });
-        }
-        let Some(ended) = hashing.join_next().await else { break };
-        for (index, done) in joined(ended) {
-            let Some((path, facts, begun, blake3)) = done else { continue };
-            hashed.push((index, blake3));
-            // Younger ones were not written back: a store to a page of theirs may not show.
-            if facts.written_back_at(begun) {
-                known.push(Digested { path, facts, begun, blake3 });
-            }
+/// Hashes files on every core, and remembers what came out.
+async fn hash(client: &Client, files: Sized) -> Vec<(usize, FileHash)> {
+    let (mut hashed, mut known) = (Vec::new(), Vec::new());
+    let mut hashing = EveryCore::begin(files, |(index, path, facts)| (index, hash_same(path, facts)));
+    while let Some((index, done)) = hashing.next().await {
+        let Some((path, facts, begun, blake3)) = done else { continue };
+        hashed.push((index, blake3));
+        // Younger ones were not written back: a store to a page of theirs may not show.
+        if facts.written_back_at(begun) {
+            known.push(Digested { path, facts, begun, blake3 });
         }
     }
     remember_all(client, known).await;
