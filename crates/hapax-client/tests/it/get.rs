@@ -44,6 +44,15 @@ impl Bench {
         }
     }
 
+    /// Cuts every answer with content behind the fifth.
+    fn cut_behind_five_spans(&self) {
+        let mut requests = 0;
+        self.fake.script(move |request| {
+            requests += i32::from(is_span(request));
+            if is_span(request) && requests > 5 { Fault::CutAnswer(9) } else { Fault::None }
+        });
+    }
+
     #[track_caller]
     fn assert_got(&self) {
         let expected = self.fake.store().files["/a"].bytes.clone();
@@ -166,11 +175,7 @@ async fn a_get_that_is_killed_fetches_again_at_most_what_was_in_flight() {
 async fn a_get_that_failed_goes_on_with_the_parts_it_has() {
     let bench = Bench::new().await;
     bench.fake.put("/a", noise(6 * P, 34));
-    let mut requests = 0;
-    bench.fake.script(move |request| {
-        requests += i32::from(is_span(request));
-        if is_span(request) && requests > 5 { Fault::CutAnswer(9) } else { Fault::None }
-    });
+    bench.cut_behind_five_spans();
     assert!(bench.get(1, Overwrite::Never).await.is_err());
     assert!(!bench.target().exists());
     bench.fake.script(|_| Fault::None);
@@ -188,11 +193,7 @@ async fn a_get_that_failed_goes_on_with_the_parts_it_has() {
 async fn what_changed_in_a_temporary_file_between_two_commands_is_fetched_again() {
     let bench = Bench::new().await;
     bench.fake.put("/a", noise(6 * P, 35));
-    let mut requests = 0;
-    bench.fake.script(move |request| {
-        requests += i32::from(is_span(request));
-        if is_span(request) && requests > 5 { Fault::CutAnswer(9) } else { Fault::None }
-    });
+    bench.cut_behind_five_spans();
     std::fs::create_dir_all(bench.target().parent().unwrap()).unwrap();
     // One behind the other: when the last one fails, nothing is at work any more.
     let get = Get { parts_in_flight: 1, ..Get::new(remote("/a")) };

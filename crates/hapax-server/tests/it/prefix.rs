@@ -234,6 +234,22 @@ impl HeldBack {
         Self { object: object.clone(), hidden, readings }
     }
 
+    /// Holds back two readings that were let in, which shows in that a third is not, and returns another upload of the account
+    /// with them.
+    async fn let_in(server: &Running) -> (Upload, Self) {
+        let other = Upload::of(server, P + 1).await;
+        other.put(0, &noise(P)).await.expect(201);
+        let before = objects(server, &[]);
+        let upload = Upload::of(server, P).await;
+        upload.put(0, &noise(P)).await.expect(201);
+        let [object] = &objects(server, &before)[..] else { panic!("one part is one object") };
+        let mut held = Self::begin(&upload, object).await;
+        while other.digest("end=9&alg=md5").await.status != 429 {
+            held.insist().await;
+        }
+        (other, held)
+    }
+
     /// Asks once more where an answer came, because there was no place at that moment.
     async fn insist(&mut self) {
         for (wire, request) in &mut self.readings {
@@ -259,17 +275,8 @@ impl HeldBack {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_readings_of_an_account_at_once_and_none_for_a_client_that_went_away() {
     let server = Running::start().await;
-    let other = Upload::of(&server, P + 1).await;
-    other.put(0, &noise(P)).await.expect(201);
-    let before = objects(&server, &[]);
-    let upload = Upload::of(&server, P).await;
-    upload.put(0, &noise(P)).await.expect(201);
-    let [object] = &objects(&server, &before)[..] else { panic!("one part is one object") };
-    let mut held = HeldBack::begin(&upload, object).await;
-    // Both are let in when a third is not: it has to do with what is known, or without.
-    while other.digest("end=9&alg=md5").await.status != 429 {
-        held.insist().await;
-    }
+    let (other, mut held) = HeldBack::let_in(&server).await;
+    // A third has to do with what is known, or without.
     other.digest("end=9&alg=md5").await.refused(429, "too-many");
     assert_eq!(other.wanting("md5=10").await.field("repr-digest"), "");
     assert_eq!(
@@ -318,16 +325,7 @@ async fn last_bytes(client: &Client, url: &str, fields: &[(&str, &str)]) -> Answ
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_declared_is_read_for_two_at_once_and_the_others_conclude_later() {
     let server = Running::start().await;
-    let other = Upload::of(&server, P + 1).await;
-    other.put(0, &noise(P)).await.expect(201);
-    let before = objects(&server, &[]);
-    let upload = Upload::of(&server, P).await;
-    upload.put(0, &noise(P)).await.expect(201);
-    let [object] = &objects(&server, &before)[..] else { panic!("one part is one object") };
-    let mut held = HeldBack::begin(&upload, object).await;
-    while other.digest("end=9&alg=md5").await.status != 429 {
-        held.insist().await;
-    }
+    let (other, mut held) = HeldBack::let_in(&server).await;
 
     let alice = server.alice();
     let created = declared(&alice, "whole", &[("Upload-Length", "3")]).await.expect(201);
